@@ -1,0 +1,210 @@
+// Package config is the YAML file that a user writes: its shape, its defaults and all of its errors at once.
+//
+// Nothing else reads YAML settings, flags or the environment; every other package is handed its own Config.
+// A value may refer to the environment (${DATABASE_URL}) or to a file (${file:/run/secrets/token}); that is the
+// only way to hand over a secret, and what a reference stands for is never printed (see Masked).
+package config
+
+import (
+	"time"
+)
+
+// Config is what lanternist.yaml holds.
+type Config struct {
+	// Source is the Postgres database that is read.
+	Source Source `yaml:"source"`
+	// Journal is the durable stream of events.
+	Journal Journal `yaml:"journal"`
+	// Mirror is the local copy of the captured tables.
+	Mirror Mirror `yaml:"mirror"`
+	// Control is where small durable state lives: schema versions, dead letters, identity.
+	Control Control `yaml:"control"`
+	// Elasticsearch is the home of search views. Needed when a view has a search section.
+	Elasticsearch *Elasticsearch `yaml:"elasticsearch"`
+	// Redis is the home of cached views. Needed when a view has a cache section.
+	Redis *Redis `yaml:"redis"`
+	// HTTP is the query API.
+	HTTP HTTP `yaml:"http"`
+	// Projectors holds what all projectors share.
+	Projectors Projectors `yaml:"projectors"`
+	// Snapshot bounds the first load of a table.
+	Snapshot Snapshot `yaml:"snapshot"`
+	// Log is how the daemon speaks.
+	Log Log `yaml:"log"`
+	// Views are the files that declare views: paths or patterns, relative to this file. At least one.
+	Views []string `yaml:"views"`
+
+	// Dir is the folder of the file: relative paths start there.
+	Dir string `yaml:"-"`
+	// File is the path the configuration was read from, for messages.
+	File string `yaml:"-"`
+}
+
+// Source is the Postgres database that is read.
+type Source struct {
+	// URL of the database, as libpq takes it; TLS through sslmode, sslrootcert, sslcert and sslkey. Required.
+	URL Secret `yaml:"url"`
+	// Tables that are captured: "public.orders", or all of a schema: "public.*". Required.
+	Tables []string `yaml:"tables"`
+	// Slot is the replication slot's name. Default "lanternist".
+	Slot string `yaml:"slot"`
+	// Publication is the publication's name. Default "lanternist".
+	Publication string `yaml:"publication"`
+	// Create lets Lanternist create the slot and create or extend the publication. Default true.
+	Create *bool `yaml:"create"`
+	// BatchBytes bounds what one batch takes from the stream. Default 1MiB, at most 64MiB.
+	BatchBytes Size `yaml:"batch_bytes"`
+}
+
+// Journal says where the journal is and how much it keeps.
+type Journal struct {
+	// Dir of the embedded journal. Default "data/journal".
+	Dir string `yaml:"dir"`
+	// URL of a NATS JetStream journal, nats://…; instead of Dir.
+	URL Secret `yaml:"url"`
+	// Stream is the JetStream stream's name. Default "lanternist".
+	Stream string `yaml:"stream"`
+	// Replicas of the JetStream stream. Default 1.
+	Replicas int `yaml:"replicas"`
+	// Retention bounds the journal. What an active projector still needs is never dropped.
+	Retention Retention `yaml:"retention"`
+}
+
+// Retention bounds the journal by age and by size.
+type Retention struct {
+	// Age of the oldest batch that is kept. Default 7d.
+	Age Duration `yaml:"age"`
+	// Size on disk. Default 50GiB.
+	Size Size `yaml:"size"`
+}
+
+// Mirror says where the local tables are.
+type Mirror struct {
+	// Dir of the mirror. Default "data/mirror".
+	Dir string `yaml:"dir"`
+	// Cache is the memory for blocks that were read. Default 64MiB.
+	Cache Size `yaml:"cache"`
+}
+
+// Control says where small durable state is.
+type Control struct {
+	// Dir of the embedded store. Default "data/control". With a JetStream journal its key-value store is used.
+	Dir string `yaml:"dir"`
+}
+
+// Elasticsearch is a cluster that holds search views.
+type Elasticsearch struct {
+	// URL of the cluster; several are separated by commas. Required.
+	URL Secret `yaml:"url"`
+	// Username and Password, or APIKey, when the cluster wants them. Default none.
+	Username string `yaml:"username"`
+	Password Secret `yaml:"password"`
+	APIKey   Secret `yaml:"api_key"`
+	// CAFile is a PEM file with the authority that signed the cluster's certificate. Default the system's.
+	CAFile string `yaml:"ca_file"`
+	// Prefix of all index and alias names. Default none.
+	Prefix string `yaml:"prefix"`
+	// BulkBytes bounds one bulk request. Default 5MiB.
+	BulkBytes Size `yaml:"bulk_bytes"`
+}
+
+// Redis is a server that holds cached views.
+type Redis struct {
+	// URL of the server: redis:// or, with TLS, rediss://. Required.
+	URL Secret `yaml:"url"`
+	// CAFile is a PEM file with the authority that signed the server's certificate. Default the system's.
+	CAFile string `yaml:"ca_file"`
+	// Prefix of all keys. Default "lanternist:".
+	Prefix *string `yaml:"prefix"`
+}
+
+// HTTP is the query API.
+type HTTP struct {
+	// Listen is host:port. Default 127.0.0.1:8080. Another host than loopback wants Token.
+	Listen string `yaml:"listen"`
+	// Token that clients must send as "Authorization: Bearer …". Default none.
+	Token Secret `yaml:"token"`
+	// TLSCert and TLSKey are PEM files; both or none. Default none: plain HTTP.
+	TLSCert string `yaml:"tls_cert"`
+	TLSKey  string `yaml:"tls_key"`
+	// MaxWait bounds the wait= of a request. Default 30s.
+	MaxWait Duration `yaml:"max_wait"`
+	// MaxWaiters bounds the requests that wait for a token at once. Default 10000.
+	MaxWaiters int `yaml:"max_waiters"`
+}
+
+// Projectors holds what all projectors share.
+type Projectors struct {
+	// MaxAttempts for a document that the sink refuses, before it is parked. Default 3.
+	MaxAttempts int `yaml:"max_attempts"`
+	// BackoffMax bounds the pause between attempts while a sink is away. Default 30s.
+	BackoffMax Duration `yaml:"backoff_max"`
+}
+
+// Snapshot bounds the first load of a table.
+type Snapshot struct {
+	// Workers that copy key ranges at once. Default 4.
+	Workers int `yaml:"workers"`
+	// Session is how long one snapshot is held on the source before it is renewed. Default 5m.
+	Session Duration `yaml:"session"`
+	// RangeRows is about how many rows one range has. Default 50000.
+	RangeRows int `yaml:"range_rows"`
+}
+
+// Log is how the daemon speaks.
+type Log struct {
+	// Level is debug, info, warn or error. Default info.
+	Level string `yaml:"level"`
+	// Format is text or json. Default text.
+	Format string `yaml:"format"`
+}
+
+// SetDefaults fills what the file left out.
+func (c *Config) SetDefaults() {
+	orString(&c.Source.Slot, "lanternist")
+	orString(&c.Source.Publication, "lanternist")
+	if c.Source.Create == nil {
+		yes := true
+		c.Source.Create = &yes
+	}
+	or(&c.Source.BatchBytes, 1<<20)
+	if c.Journal.URL.IsZero() {
+		orString(&c.Journal.Dir, "data/journal")
+	}
+	orString(&c.Journal.Stream, "lanternist")
+	or(&c.Journal.Replicas, 1)
+	or(&c.Journal.Retention.Age, Duration(7*24*time.Hour))
+	or(&c.Journal.Retention.Size, 50<<30)
+	orString(&c.Mirror.Dir, "data/mirror")
+	or(&c.Mirror.Cache, 64<<20)
+	orString(&c.Control.Dir, "data/control")
+	if c.Elasticsearch != nil {
+		or(&c.Elasticsearch.BulkBytes, 5<<20)
+	}
+	if c.Redis != nil && c.Redis.Prefix == nil {
+		prefix := "lanternist:"
+		c.Redis.Prefix = &prefix
+	}
+	orString(&c.HTTP.Listen, "127.0.0.1:8080")
+	or(&c.HTTP.MaxWait, Duration(30*time.Second))
+	or(&c.HTTP.MaxWaiters, 10000)
+	or(&c.Projectors.MaxAttempts, 3)
+	or(&c.Projectors.BackoffMax, Duration(30*time.Second))
+	or(&c.Snapshot.Workers, 4)
+	or(&c.Snapshot.Session, Duration(5*time.Minute))
+	or(&c.Snapshot.RangeRows, 50000)
+	orString(&c.Log.Level, "info")
+	orString(&c.Log.Format, "text")
+}
+
+func or[T int | Size | Duration](v *T, otherwise T) {
+	if *v == 0 {
+		*v = otherwise
+	}
+}
+
+func orString(v *string, otherwise string) {
+	if *v == "" {
+		*v = otherwise
+	}
+}
