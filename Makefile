@@ -1,0 +1,42 @@
+# make help lists the targets.
+GO       ?= go
+LINTER   := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+FUZZTIME ?= 30s
+
+.PHONY: help build test short race vet lint fuzz-smoke bench demo verify clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build the binary
+	$(GO) build -trimpath -o lanternist ./cmd/lanternist
+
+test: ## all tests, on real services that start by themselves
+	$(GO) test ./...
+
+short: ## the tests that need no service
+	$(GO) test -short ./...
+
+race: ## all tests with the race detector
+	$(GO) test -race ./...
+
+vet: ## go vet
+	$(GO) vet ./...
+
+lint: ## the linter, fetched at its pinned version
+	$(GO) run $(LINTER) run ./...
+
+fuzz-smoke: ## fuzz the stream's decoder for FUZZTIME
+	$(GO) test ./cdc -run '^$$' -fuzz '^FuzzDecode$$' -fuzztime $(FUZZTIME)
+
+bench: ## the benchmark: ratios to limits measured in the same run
+	$(GO) run ./bench
+
+demo: ## the demo: real services, live traffic
+	$(GO) run ./cmd/lanternist demo
+
+verify: ## the demo that checks itself and exits
+	$(GO) run ./cmd/lanternist demo --once
+
+clean: ## remove what was built
+	rm -f lanternist
