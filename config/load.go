@@ -44,7 +44,9 @@ func (p Problems) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Load reads a configuration file and fills in defaults. Its error is a Problems that holds every mistake.
+// Load reads a configuration file and fills in defaults. Its error is a Problems that holds every mistake. When the
+// file could be read as YAML the configuration is returned beside the error, as far as it goes, so that a check can
+// look for what else is wrong.
 func Load(file string) (*Config, error) {
 	data, err := os.ReadFile(file)
 	if errors.Is(err, os.ErrNotExist) {
@@ -57,7 +59,7 @@ func Load(file string) (*Config, error) {
 }
 
 // Parse reads a configuration. file is its name in messages and the place where relative paths start; env looks
-// a variable up.
+// a variable up. What it returns beside an error is as with Load.
 func Parse(file string, data []byte, env func(string) (string, bool)) (*Config, error) {
 	p := parser{file: file, env: env, lines: map[string]int{}}
 	c := &Config{File: file, Dir: filepath.Dir(file)}
@@ -75,7 +77,7 @@ func Parse(file string, data []byte, env func(string) (string, bool)) (*Config, 
 	p.validate(c)
 	if len(p.problems) > 0 {
 		slices.SortStableFunc(p.problems, func(a, b Problem) int { return a.Line - b.Line })
-		return nil, p.problems
+		return c, p.problems
 	}
 	return c, nil
 }
