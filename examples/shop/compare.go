@@ -140,7 +140,8 @@ func decode(data []byte) (any, error) {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
 	var v any
-	return v, d.Decode(&v)
+	err := d.Decode(&v)
+	return v, err
 }
 
 func differAt(path string, want, got any) string {

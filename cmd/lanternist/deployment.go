@@ -1,0 +1,348 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/lanternist/lanternist/backoff"
+	"github.com/lanternist/lanternist/cdc"
+	"github.com/lanternist/lanternist/config"
+	"github.com/lanternist/lanternist/control"
+	"github.com/lanternist/lanternist/deadletter"
+	"github.com/lanternist/lanternist/event"
+	"github.com/lanternist/lanternist/ingest"
+	"github.com/lanternist/lanternist/journal"
+	"github.com/lanternist/lanternist/journal/jetstream"
+	"github.com/lanternist/lanternist/journal/segments"
+	"github.com/lanternist/lanternist/mirror"
+	"github.com/lanternist/lanternist/projectors"
+	"github.com/lanternist/lanternist/projectors/cache"
+	"github.com/lanternist/lanternist/projectors/search"
+	"github.com/lanternist/lanternist/row"
+	"github.com/lanternist/lanternist/schemas"
+	"github.com/lanternist/lanternist/views"
+)
+
+// deployment is everything that one configuration names, open: what the daemon runs and what commands look into.
+type deployment struct {
+	cfg *config.Config
+	log *slog.Logger
+
+	source  *cdc.Source
+	catalog []*row.Schema // of the captured tables, registered
+	views   []*views.View
+
+	control  control.Store
+	registry *schemas.Registry
+	journal  *journal.Journal
+	mirror   *mirror.Mirror
+	letters  *deadletter.Store
+
+	search  *search.Client // nil when the configuration has none
+	cache   *cache.Client  // nil when the configuration has none
+	runners []*runner
+
+	closers []func() error // in order of opening
+}
+
+// runner is a projector with the stores that its readers use.
+type runner struct {
+	*projectors.Runner
+	view   *views.View
+	search *search.Store // nil unless it writes to Elasticsearch
+	cache  *cache.Store  // nil unless it writes to Redis
+}
+
+// store is where the projector writes.
+func (r *runner) store() projectors.Store {
+	if r.search != nil {
+		return r.search
+	}
+	return r.cache
+}
+
+// keyIdentity is where the source is remembered that journal and mirror belong to.
+const keyIdentity = "identity/source"
+
+// openDeployment opens the parts in the order of the path. On error nothing stays open.
+func openDeployment(ctx context.Context, cfg *config.Config, log *slog.Logger) (d *deployment, err error) {
+	d = &deployment{cfg: cfg, log: log}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.close())
+			d = nil
+		}
+	}()
+	defs, err := parseViews(cfg)
+	if err != nil {
+		return d, badInput(err)
+	}
+	if err := d.openSource(ctx); err != nil {
+		return d, err
+	}
+	if err := d.openControl(ctx); err != nil {
+		return d, err
+	}
+	if err := d.checkIdentity(ctx); err != nil {
+		return d, err
+	}
+	if err := d.loadCatalog(ctx); err != nil {
+		return d, err
+	}
+	if d.views, err = compileViews(cfg, defs, d.catalog); err != nil {
+		return d, badInput(err)
+	}
+	if err := d.openSinks(); err != nil {
+		return d, badInput(err)
+	}
+	if err := d.openJournal(ctx); err != nil {
+		return d, err
+	}
+	if err := d.openMirror(ctx); err != nil {
+		return d, err
+	}
+	return d, d.makeRunners()
+}
+
+// close closes what is open, the last first.
+func (d *deployment) close() error {
+	var errs []error
+	for i := len(d.closers) - 1; i >= 0; i-- {
+		errs = append(errs, d.closers[i]())
+	}
+	d.closers = nil
+	return errors.Join(errs...)
+}
+
+// onClose has f called by close.
+func (d *deployment) onClose(f func() error) { d.closers = append(d.closers, f) }
+
+// openSource sees to it that the database can be read. What is wrong is said all at once.
+func (d *deployment) openSource(ctx context.Context) error {
+	source := sourceConfig(d.cfg)
+	report, err := cdc.Preflight(ctx, source)
+	if err != nil {
+		return fmt.Errorf("look at the source: %w", err)
+	}
+	if !report.OK() {
+		return badInput(preflightError(report))
+	}
+	if d.source, err = cdc.Setup(ctx, source); err != nil {
+		return fmt.Errorf("set up the source: %w", err)
+	}
+	return nil
+}
+
+func (d *deployment) openControl(ctx context.Context) (err error) {
+	if url := d.cfg.Journal.URL.Reveal(); url != "" {
+		d.control, err = control.OpenJetStream(ctx, url, d.cfg.Journal.Stream, d.cfg.Journal.Replicas, d.log)
+	} else {
+		d.control, err = control.OpenPebble(d.cfg.Path(d.cfg.Control.Dir), d.log)
+	}
+	if err != nil {
+		return err
+	}
+	d.onClose(d.control.Close)
+	if d.registry, err = schemas.Open(ctx, d.control); err != nil {
+		return err
+	}
+	d.letters, err = deadletter.Open(ctx, d.control)
+	return err
+}
+
+// epoch names the source's history: a token or a generation of another one means nothing here.
+func (d *deployment) epoch() string {
+	return d.source.SystemID + "-" + strconv.Itoa(int(d.source.Timeline))
+}
+
+// checkIdentity refuses a source that is not the one the stored state came from.
+func (d *deployment) checkIdentity(ctx context.Context) error {
+	now := d.source.SystemID + "/" + d.source.Database
+	was, ok, err := d.control.Get(ctx, keyIdentity)
+	if err != nil {
+		return fmt.Errorf("read identity: %w", err)
+	}
+	if !ok {
+		return d.control.Put(ctx, keyIdentity, []byte(now))
+	}
+	if string(was) != now {
+		return badInput(fmt.Errorf("the source is database %s, but journal and mirror belong to %s; "+
+			"point source.url back, or give this source folders of its own (journal.dir, mirror.dir, control.dir)", now, was))
+	}
+	return nil
+}
+
+// loadCatalog reads the captured tables' definitions and registers them.
+func (d *deployment) loadCatalog(ctx context.Context) error {
+	conn, err := pgx.Connect(ctx, d.cfg.Source.URL.Reveal())
+	if err != nil {
+		return fmt.Errorf("connect to the source: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	tables, err := cdc.LoadCatalog(ctx, conn, d.cfg.Source.Tables)
+	if err != nil {
+		return fmt.Errorf("read the source's catalog: %w", err)
+	}
+	for _, t := range tables {
+		registered, err := d.registry.Register(ctx, t)
+		if err != nil {
+			return fmt.Errorf("register %s: %w", t.QualifiedName(), err)
+		}
+		d.catalog = append(d.catalog, registered)
+	}
+	return nil
+}
+
+func (d *deployment) openSinks() (err error) {
+	if d.search, err = searchClient(d.cfg); err != nil {
+		return err
+	}
+	if d.search != nil {
+		d.onClose(func() error { return d.search.Close(context.Background()) })
+	}
+	if d.cache, err = cacheClient(d.cfg, d.log); err != nil {
+		return err
+	}
+	if d.cache != nil {
+		d.onClose(d.cache.Close)
+	}
+	return nil
+}
+
+func (d *deployment) openJournal(ctx context.Context) (err error) {
+	var engine journal.Log
+	if url := d.cfg.Journal.URL.Reveal(); url != "" {
+		engine, err = jetstream.Open(ctx, url, jetstream.Config{Stream: d.cfg.Journal.Stream, Replicas: d.cfg.Journal.Replicas}, d.log)
+	} else {
+		engine, err = segments.Open(d.cfg.Path(d.cfg.Journal.Dir), segments.Config{}, d.log)
+	}
+	if err != nil {
+		return fmt.Errorf("open journal: %w", err)
+	}
+	first, _, err := engine.Bounds(ctx)
+	if err != nil {
+		return errors.Join(fmt.Errorf("open journal: %w", err), engine.Close())
+	}
+	minimum := uint64(0)
+	if first == 0 {
+		minimum = d.minSequence(ctx)
+	}
+	retention := journal.Retention{Age: d.cfg.Journal.Retention.Age.D(), Size: int64(d.cfg.Journal.Retention.Size)}
+	d.journal, err = journal.Open(ctx, engine, d.registry, journal.Config{Retention: retention, MinSequence: minimum}, d.log)
+	if err != nil {
+		return errors.Join(fmt.Errorf("open journal: %w", err), engine.Close())
+	}
+	d.onClose(d.journal.Close)
+	return nil
+}
+
+// minSequence is what a new journal begins with: above every offset that a reader of the sinks may have seen, so that
+// versions only grow for clients, too.
+func (d *deployment) minSequence(ctx context.Context) uint64 {
+	var highest event.Offset
+	for _, v := range d.views {
+		for _, store := range d.stores(v) {
+			generations, err := store.Generations(ctx)
+			if err != nil {
+				// A sink that is away must not keep the journal from opening. Nothing can be mixed up: its
+				// generations are of another journal and will be built anew.
+				d.log.Warn("sink did not say what it has seen", "view", v.Name(), "error", err)
+				continue
+			}
+			for _, info := range generations {
+				g, err := store.Open(ctx, info.Number)
+				if err != nil {
+					d.log.Warn("generation not opened", "view", v.Name(), "generation", info.Number, "error", err)
+					continue
+				}
+				if cp, ok, err := g.Checkpoint(ctx); err == nil && ok {
+					highest = max(highest, cp.Offset)
+				}
+			}
+		}
+	}
+	return highest.Sequence() + 1
+}
+
+// stores are the view's homes.
+func (d *deployment) stores(v *views.View) []projectors.Store {
+	var stores []projectors.Store
+	if v.Search() != nil {
+		stores = append(stores, d.search.Store(v))
+	}
+	if v.Cache() != nil {
+		stores = append(stores, d.cache.Store(v))
+	}
+	return stores
+}
+
+// openMirror opens the mirror, sees to it that it belongs to the journal, and gives it the views' indexes.
+func (d *deployment) openMirror(ctx context.Context) (err error) {
+	dir := d.cfg.Path(d.cfg.Mirror.Dir)
+	d.mirror, err = mirror.Open(mirror.Config{Dir: dir, CacheSize: int64(d.cfg.Mirror.Cache)}, d.registry, d.log)
+	if err != nil {
+		return fmt.Errorf("open mirror: %w", err)
+	}
+	d.onClose(d.mirror.Close)
+	switch id, err := d.mirror.JournalID(); {
+	case err != nil:
+		return fmt.Errorf("open mirror: %w", err)
+	case id == "":
+		if err := d.mirror.SetJournalID(d.journal.Identity()); err != nil {
+			return fmt.Errorf("open mirror: %w", err)
+		}
+	case id != d.journal.Identity():
+		return fmt.Errorf("mirror %s belongs to journal %s, not to %s; restore the journal, or remove the mirror's folder to load it again: rm -r %s",
+			dir, id, d.journal.Identity(), dir)
+	}
+	if err := ingest.CatchUp(ctx, d.journal, d.mirror); err != nil {
+		return err
+	}
+	var indexes []mirror.Index
+	for _, v := range d.views {
+		indexes = append(indexes, v.Indexes()...)
+	}
+	return d.mirror.EnsureIndexes(ctx, indexes)
+}
+
+func (d *deployment) makeRunners() error {
+	for _, v := range d.views {
+		if v.Search() != nil {
+			if err := d.makeRunner(v, "search", &runner{view: v, search: d.search.Store(v)}); err != nil {
+				return err
+			}
+		}
+		if v.Cache() != nil {
+			if err := d.makeRunner(v, "cache", &runner{view: v, cache: d.cache.Store(v)}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (d *deployment) makeRunner(v *views.View, sink string, r *runner) (err error) {
+	cfg := projectors.Config{
+		Name: v.Name() + "." + sink, Sink: sink, Epoch: d.epoch(),
+		MaxAttempts: d.cfg.Projectors.MaxAttempts,
+		Backoff:     backoff.Config{Min: 50 * time.Millisecond, Max: d.cfg.Projectors.BackoffMax.D()},
+	}
+	if r.Runner, err = projectors.NewRunner(cfg, v, r.store(), d.mirror, d.journal, d.letters, d.log); err != nil {
+		return err
+	}
+	d.runners = append(d.runners, r)
+	return nil
+}
+
+// stateExists says whether the configuration's folders hold state already.
+func stateExists(cfg *config.Config) bool {
+	_, err := os.Stat(cfg.Path(cfg.Control.Dir))
+	return err == nil
+}

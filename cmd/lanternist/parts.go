@@ -1,0 +1,96 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/lanternist/lanternist/cdc"
+	"github.com/lanternist/lanternist/config"
+	"github.com/lanternist/lanternist/projectors/cache"
+	"github.com/lanternist/lanternist/projectors/search"
+	"github.com/lanternist/lanternist/row"
+	"github.com/lanternist/lanternist/views"
+)
+
+// The functions of this file turn the configuration into the configurations of the parts.
+
+func sourceConfig(c *config.Config) cdc.Config {
+	s := cdc.DefaultConfig()
+	s.URL = c.Source.URL.Reveal()
+	s.Slot = c.Source.Slot
+	s.Publication = c.Source.Publication
+	s.Tables = c.Source.Tables
+	s.CreateSlot, s.CreatePublication = *c.Source.Create, *c.Source.Create
+	s.BatchBytes = int(c.Source.BatchBytes)
+	return s
+}
+
+func searchClient(c *config.Config) (*search.Client, error) {
+	e := c.Elasticsearch
+	if e == nil {
+		return nil, nil
+	}
+	return search.NewClient(search.Config{
+		URLs:     strings.Split(e.URL.Reveal(), ","),
+		Username: e.Username, Password: e.Password.Reveal(), APIKey: e.APIKey.Reveal(),
+		CAFile: c.Path(e.CAFile), Prefix: e.Prefix, BulkBytes: int(e.BulkBytes),
+	})
+}
+
+func cacheClient(c *config.Config, log *slog.Logger) (*cache.Client, error) {
+	r := c.Redis
+	if r == nil {
+		return nil, nil
+	}
+	return cache.NewClient(cache.Config{
+		URL: r.URL.Reveal(), TLS: cache.TLS{CAFile: c.Path(r.CAFile)}, Prefix: *r.Prefix,
+	}, log)
+}
+
+// parseViews reads all view files. Its error holds every problem of every file.
+func parseViews(c *config.Config) ([]*views.Definition, error) {
+	files, err := c.ViewFiles()
+	if err != nil {
+		return nil, err
+	}
+	var defs []*views.Definition
+	var problems []string
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("read view: %w", err)
+		}
+		some, err := views.Parse(file, data)
+		if err != nil {
+			problems = append(problems, err.Error())
+		}
+		defs = append(defs, some...)
+	}
+	if len(problems) > 0 {
+		return defs, fmt.Errorf("%s", strings.Join(problems, "\n"))
+	}
+	return defs, nil
+}
+
+// compileViews checks the definitions against the tables, and that each finds its sink in the configuration.
+func compileViews(c *config.Config, defs []*views.Definition, catalog []*row.Schema) ([]*views.View, error) {
+	compiled, err := views.Compile(defs, catalog)
+	if err != nil {
+		return nil, err
+	}
+	var problems []string
+	for _, v := range compiled {
+		if v.Search() != nil && c.Elasticsearch == nil {
+			problems = append(problems, fmt.Sprintf("%s: view %s has a search section, but there is no elasticsearch section; add: elasticsearch: {url: http://localhost:9200}", c.File, v.Name()))
+		}
+		if v.Cache() != nil && c.Redis == nil {
+			problems = append(problems, fmt.Sprintf("%s: view %s has a cache section, but there is no redis section; add: redis: {url: redis://localhost:6379}", c.File, v.Name()))
+		}
+	}
+	if len(problems) > 0 {
+		return nil, fmt.Errorf("%s", strings.Join(problems, "\n"))
+	}
+	return compiled, nil
+}

@@ -1,0 +1,241 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lanternist/lanternist/cdc"
+	"github.com/lanternist/lanternist/ingest"
+	"github.com/lanternist/lanternist/projectors"
+)
+
+// How long each stage may take to stop, in the order in which they stop.
+const (
+	stopIngest     = 15 * time.Second
+	stopProjectors = 15 * time.Second // to apply what has been journaled and to write checkpoints
+	stopHTTP       = 10 * time.Second
+)
+
+// maintenanceEvery is how often the journal is trimmed and told what the mirror still needs.
+const maintenanceEvery = 15 * time.Second
+
+type runCmd struct {
+	configFlag
+}
+
+// Run is the daemon: it ends at the first signal, or with an error that a person must look at.
+func (c *runCmd) Run(a *app) error {
+	cfg, err := c.load()
+	if err != nil {
+		return err
+	}
+	log := a.logger(cfg.Log)
+	d, err := openDeployment(a.ctx, cfg, log)
+	if err != nil {
+		if a.ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	daemon, err := newDaemon(d)
+	if err != nil {
+		return errors.Join(err, d.close())
+	}
+	bar := newProgress(a.stderr, "load")
+	err = daemon.run(a.ctx, bar)
+	return errors.Join(err, d.close())
+}
+
+// daemon is a deployment that moves.
+type daemon struct {
+	*deployment
+	reader *cdc.Reader
+	pump   *ingest.Pump
+	loader *ingest.Loader
+	api    *api
+}
+
+// newDaemon makes the moving parts. Nothing runs yet.
+func newDaemon(d *deployment) (*daemon, error) {
+	source := sourceConfig(d.cfg)
+	reader, err := cdc.NewReader(source, d.registry, d.log)
+	if err != nil {
+		return nil, err
+	}
+	n := &daemon{deployment: d, reader: reader}
+	n.pump = ingest.NewPump(reader, d.journal, d.mirror, d.control, d.source.ConfirmedFlush, n.maxBatch(), d.log)
+	n.loader = ingest.NewLoader(ingest.LoadConfig{
+		Workers: d.cfg.Snapshot.Workers, Session: d.cfg.Snapshot.Session.D(), RangeRows: d.cfg.Snapshot.RangeRows,
+	}, source, d.mirror, reader.RequestKeepalive, d.log)
+	if n.api, err = newAPI(n); err != nil {
+		return nil, err
+	}
+	return n, nil
+}
+
+// maxBatch bounds a journal batch: what one receive yields with before-images, and never more than the engine takes.
+func (n *daemon) maxBatch() int {
+	return min(8*int(n.cfg.Source.BatchBytes), n.journal.MaxEntry()*9/10)
+}
+
+// run moves everything until ctx ends or a part cannot go on, then stops in the order of the path: receiving,
+// journal and mirror first, then the projectors with what has been journaled, then the API.
+func (n *daemon) run(ctx context.Context, bar *progress) error {
+	failed := make(chan error, 3)
+	api := start(failed, n.api.Run)
+	projecting := start(failed, n.runProjectors)
+	ingesting := start(failed, func(ctx context.Context) error { return n.runIngest(ctx, bar) })
+
+	var cause error
+	select {
+	case <-ctx.Done():
+		n.log.Info("stopping", "why", context.Cause(ctx).Error())
+	case cause = <-failed:
+		n.log.Error("stopping", "error", cause)
+	}
+	err := errors.Join(cause, ingesting.stop("ingest", stopIngest))
+	n.drain()
+	err = errors.Join(err, projecting.stop("projectors", stopProjectors), api.stop("api", stopHTTP))
+	if err == nil {
+		n.log.Info("stopped")
+	}
+	return err
+}
+
+// errStop is the cause of a context that a stage is stopped by.
+var errStop = errors.New("stage stopped")
+
+// stage is a part of the daemon that runs in a goroutine of its own.
+type stage struct {
+	cancel context.CancelCauseFunc
+	done   chan error
+}
+
+// start runs a stage. Its error is sent to failed when it ends before it is stopped.
+func start(failed chan<- error, run func(context.Context) error) *stage {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	s := &stage{cancel: cancel, done: make(chan error, 1)}
+	go func() {
+		err := run(ctx)
+		if ctx.Err() == nil {
+			if err == nil {
+				err = errors.New("a stage ended by itself")
+			}
+			failed <- err
+			err = nil
+		}
+		if errors.Is(err, errStop) || errors.Is(err, context.Canceled) {
+			err = nil
+		}
+		s.done <- err
+	}()
+	return s
+}
+
+// stop stops the stage and waits for its end.
+func (s *stage) stop(name string, limit time.Duration) error {
+	s.cancel(errStop)
+	select {
+	case err := <-s.done:
+		return err
+	case <-time.After(limit):
+		return fmt.Errorf("%s did not stop within %v", name, limit)
+	}
+}
+
+// runIngest follows the source, loads what is missing, and looks after journal and mirror.
+func (n *daemon) runIngest(ctx context.Context, bar *progress) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return n.pump.Run(ctx) })
+	g.Go(func() error {
+		stop := n.showLoad(bar)
+		defer stop()
+		return n.loader.Run(ctx, n.catalog)
+	})
+	g.Go(func() error { return n.maintain(ctx) })
+	return g.Wait()
+}
+
+// showLoad draws the load's progress until the returned function is called.
+func (n *daemon) showLoad(bar *progress) (stop func()) {
+	done, drawn := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(drawn)
+		tick := time.NewTicker(200 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				if p := n.loader.Progress(); p.Loading {
+					bar.set(p.Rows, p.Total)
+				}
+			case <-done:
+				bar.finish()
+				return
+			}
+		}
+	}()
+	return func() {
+		close(done)
+		<-drawn
+	}
+}
+
+// maintain makes the mirror durable now and then, so that the journal need not keep what it has, and trims the journal
+// of a quiet source.
+func (n *daemon) maintain(ctx context.Context) error {
+	n.journal.Retain("mirror", n.mirror.DurableOffset())
+	tick := time.NewTicker(maintenanceEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+		}
+		durable, err := n.mirror.Sync()
+		if err != nil {
+			return fmt.Errorf("make mirror durable: %w", err)
+		}
+		n.journal.Retain("mirror", durable)
+		if err := n.journal.Trim(ctx); err != nil && ctx.Err() == nil {
+			return fmt.Errorf("trim journal: %w", err)
+		}
+	}
+}
+
+// runProjectors runs all projectors. One that cannot go on stops alone; the others and the daemon go on.
+func (n *daemon) runProjectors(ctx context.Context) error {
+	var g errgroup.Group
+	for _, r := range n.runners {
+		g.Go(func() error {
+			// The runner has logged its error and its status tells it. The journal keeps what it needs until
+			// it is started again, with the daemon.
+			_ = r.Run(ctx)
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return err
+	}
+	<-ctx.Done() // all have ended; the API still tells why
+	return context.Cause(ctx)
+}
+
+// drain gives the projectors a moment to apply what has been journaled, so that the next start has little to do.
+func (n *daemon) drain() {
+	ctx, cancel := context.WithTimeout(context.Background(), stopProjectors/3)
+	defer cancel()
+	head, _ := n.mirror.Progress()
+	for _, r := range n.runners {
+		if s := r.Status(); s.State == projectors.StateRunning {
+			if _, err := r.Wait(ctx, head.LSN); err != nil {
+				n.log.Warn("projector is behind while stopping", "projector", r.Name(), "until", head.LSN.String())
+			}
+		}
+	}
+}

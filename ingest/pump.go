@@ -1,0 +1,242 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+
+	"github.com/lanternist/lanternist/cdc"
+	"github.com/lanternist/lanternist/control"
+	"github.com/lanternist/lanternist/event"
+	"github.com/lanternist/lanternist/journal"
+	"github.com/lanternist/lanternist/mirror"
+)
+
+// keyAcknowledged is where the position is kept that was acknowledged beyond the journal's last transaction.
+const keyAcknowledged = "ingest/acknowledged"
+
+// An idle source's position is made durable and acknowledged when it has moved this far, or after this long,
+// so that waiting readers, who make the source speak thousands of times a second, do not cause a disk write each.
+const (
+	idleAckBytes = 1 << 20
+	idleAckEvery = 10 * time.Second
+)
+
+// Pump is the only writer of journal and mirror while the daemon runs.
+type Pump struct {
+	reader  *cdc.Reader
+	journal *journal.Journal
+	mirror  *mirror.Mirror
+	control control.Store
+	log     *slog.Logger
+	slot    pglogrepl.LSN
+
+	maxBytes     int // of one journal batch
+	recent       *Recent
+	acknowledged pglogrepl.LSN
+	idleSince    time.Time
+	events       atomic.Uint64
+}
+
+// NewPump is a pump over open parts. slot is the position that the slot had confirmed when it was looked at: where a
+// journal without transactions begins. maxBatchBytes bounds one journal batch; a single larger event still goes into
+// a batch of its own.
+func NewPump(reader *cdc.Reader, j *journal.Journal, m *mirror.Mirror, c control.Store, slot pglogrepl.LSN, maxBatchBytes int, log *slog.Logger) *Pump {
+	return &Pump{reader: reader, journal: j, mirror: m, control: c, slot: slot, log: log, maxBytes: maxBatchBytes, recent: newRecent()}
+}
+
+// Recent knows where recently committed transactions end.
+func (p *Pump) Recent() *Recent { return p.recent }
+
+// Events is how many events were appended to the journal since the pump was made.
+func (p *Pump) Events() uint64 { return p.events.Load() }
+
+// Run catches the mirror up with the journal, then follows the source until ctx ends or it cannot go on.
+// It returns the cause.
+func (p *Pump) Run(ctx context.Context) error {
+	if err := CatchUp(ctx, p.journal, p.mirror); err != nil {
+		return err
+	}
+	start, err := p.start(ctx)
+	if err != nil {
+		return err
+	}
+	p.log.Info("stream started", "from", start.EndLSN.String(), "journal", p.journal.Head().Offset.String())
+	return p.reader.Run(ctx, start, p.deliver)
+}
+
+// start is where the source has to go on: after what the journal holds.
+func (p *Pump) start(ctx context.Context) (cdc.Start, error) {
+	head := p.journal.Head()
+	start := cdc.Start{CommitLSN: head.CommitLSN, Ordinal: head.Ordinal, Complete: head.Complete, EndLSN: head.EndLSN}
+	text, ok, err := p.control.Get(ctx, keyAcknowledged)
+	if err != nil {
+		return start, fmt.Errorf("read acknowledged position: %w", err)
+	}
+	if ok {
+		lsn, err := pglogrepl.ParseLSN(string(text))
+		if err != nil {
+			return start, fmt.Errorf("read acknowledged position %q: %w", text, err)
+		}
+		p.acknowledged = lsn
+	}
+	start.EndLSN = max(start.EndLSN, p.acknowledged)
+	if start.EndLSN == 0 {
+		// Nothing was ever read: the tables are loaded from snapshots that are newer than the slot.
+		start.EndLSN = p.slot
+	}
+	return start, nil
+}
+
+// deliver makes one delivery durable. The reader calls it from one goroutine.
+func (p *Pump) deliver(ctx context.Context, d *cdc.Delivery) error {
+	txs := d.Transactions
+	// The part of a large transaction goes alone, so that what is complete before it is visible at once.
+	if n := len(txs); n > 1 && !txs[n-1].Last {
+		if err := p.write(ctx, txs[:n-1]); err != nil {
+			return err
+		}
+		txs = txs[n-1:]
+	}
+	if len(txs) > 0 {
+		if err := p.write(ctx, txs); err != nil {
+			return err
+		}
+	}
+	if d.WALEnd != 0 {
+		p.mirror.Advance(d.WALEnd)
+		return p.idle(ctx, d.WALEnd)
+	}
+	return nil
+}
+
+// write takes the four steps of the package's order for transactions of which all, or the only one, are complete.
+func (p *Pump) write(ctx context.Context, txs []cdc.Transaction) error {
+	last := &txs[len(txs)-1]
+	parts := events(txs)
+	batch := p.mirror.Begin()
+	for i := range parts {
+		for k := range parts[i].Events {
+			if err := batch.Apply(&parts[i].Events[k]); err != nil {
+				batch.Discard()
+				return fmt.Errorf("stage change %d of transaction %d at %v: %w", parts[i].First+uint32(k), parts[i].XID, parts[i].CommitLSN, err)
+			}
+		}
+	}
+	var offset event.Offset
+	for _, some := range split(parts, p.maxBytes) {
+		var err error
+		if offset, err = p.journal.Append(ctx, some); err != nil {
+			batch.Discard()
+			return fmt.Errorf("append transactions up to %d at %v: %w", last.XID, last.CommitLSN, err)
+		}
+	}
+	if err := batch.Commit(offset, last.EndLSN, last.Last); err != nil {
+		return fmt.Errorf("move mirror to %v: %w", offset, err)
+	}
+	for i := range parts {
+		p.events.Add(uint64(len(parts[i].Events)))
+	}
+	if last.Last {
+		for i := range txs {
+			p.recent.add(txs[i].XID, txs[i].EndLSN)
+		}
+		p.reader.Acknowledge(last.EndLSN)
+	}
+	return nil
+}
+
+// idle acknowledges a position of a source that has nothing for us. It is durable before it is acknowledged:
+// at the next start a slot that is ahead of both the journal and this position has lost something.
+func (p *Pump) idle(ctx context.Context, lsn pglogrepl.LSN) error {
+	head := p.journal.Head()
+	behind := max(p.acknowledged, head.EndLSN)
+	if lsn <= behind || head.CommitLSN != 0 && !head.Complete {
+		return nil
+	}
+	if now := time.Now(); lsn-behind < idleAckBytes && now.Sub(p.idleSince) < idleAckEvery {
+		return nil
+	} else {
+		p.idleSince = now
+	}
+	if err := p.control.Put(ctx, keyAcknowledged, []byte(lsn.String())); err != nil {
+		return fmt.Errorf("write acknowledged position %v: %w", lsn, err)
+	}
+	p.acknowledged = lsn
+	p.reader.Acknowledge(lsn)
+	return nil
+}
+
+// events turns transactions into journal parts. The events share memory with the changes.
+func events(txs []cdc.Transaction) []journal.Part {
+	parts := make([]journal.Part, len(txs))
+	for i := range txs {
+		tx, part := &txs[i], &parts[i]
+		*part = journal.Part{Transaction: tx.Transaction, First: tx.First, Complete: tx.Last, Events: make([]event.Event, len(tx.Changes))}
+		for k := range tx.Changes {
+			c := &tx.Changes[k]
+			part.Events[k] = event.Event{
+				Transaction: &part.Transaction, Ordinal: tx.First + uint32(k), Op: c.Op, Schema: c.Schema,
+				Before: c.Before, After: c.After, Prefix: c.Prefix, Content: c.Content,
+			}
+		}
+	}
+	return parts
+}
+
+// ErrJournalBehind: the mirror has what the journal does not: the journal is older than it should be.
+var ErrJournalBehind = errors.New("journal is behind the mirror")
+
+// ErrMirrorBehind: the mirror needs batches that the journal no longer has.
+var ErrMirrorBehind = errors.New("mirror is behind the journal's first batch")
+
+// CatchUp applies to the mirror what the journal has and the mirror does not. A new mirror starts at the
+// journal's head: its tables are loaded from the source.
+func CatchUp(ctx context.Context, j *journal.Journal, m *mirror.Mirror) error {
+	head, at := j.Head(), m.Position()
+	switch {
+	case head.Offset == at:
+		return nil
+	case head.Offset < at:
+		return fmt.Errorf("%w: journal ends at %v, mirror is at %v; restore the journal that belongs to it, or remove the mirror's folder to load it again", ErrJournalBehind, head.Offset, at)
+	case at == 0:
+		if err := m.Begin().Commit(head.Offset, head.EndLSN, head.Complete); err != nil {
+			return fmt.Errorf("start mirror at %v: %w", head.Offset, err)
+		}
+		return nil
+	case at.Sequence()+1 < j.First():
+		return fmt.Errorf("%w: mirror is at %v, journal begins with batch %d; remove the mirror's folder to load it again", ErrMirrorBehind, at, j.First())
+	}
+	for seq := at.Sequence() + 1; seq <= head.Offset.Sequence(); seq++ {
+		b, err := j.Read(ctx, seq)
+		if err != nil {
+			return fmt.Errorf("catch mirror up: %w", err)
+		}
+		if err := apply(m, b); err != nil {
+			return fmt.Errorf("catch mirror up with batch %d: %w", seq, err)
+		}
+	}
+	return nil
+}
+
+func apply(m *mirror.Mirror, b *journal.Batch) error {
+	batch := m.Begin()
+	offset, whole, lsn := event.NewOffset(b.Sequence, 0), true, pglogrepl.LSN(0)
+	for i := range b.Parts {
+		part := &b.Parts[i]
+		for k := range part.Events {
+			if err := batch.Apply(&part.Events[k]); err != nil {
+				batch.Discard()
+				return fmt.Errorf("event %v: %w", part.Events[k].Offset, err)
+			}
+			offset = part.Events[k].Offset
+		}
+		whole, lsn = part.Complete, part.EndLSN
+	}
+	return batch.Commit(offset, lsn, whole)
+}
