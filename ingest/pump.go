@@ -37,7 +37,6 @@ type Pump struct {
 	slot    pglogrepl.LSN
 
 	maxBytes     int // of one journal batch
-	recent       *Recent
 	acknowledged pglogrepl.LSN
 	idleSince    time.Time
 	events       atomic.Uint64
@@ -47,11 +46,8 @@ type Pump struct {
 // journal without transactions begins. maxBatchBytes bounds one journal batch; a single larger event still goes into
 // a batch of its own.
 func NewPump(reader *cdc.Reader, j *journal.Journal, m *mirror.Mirror, c control.Store, slot pglogrepl.LSN, maxBatchBytes int, log *slog.Logger) *Pump {
-	return &Pump{reader: reader, journal: j, mirror: m, control: c, slot: slot, log: log, maxBytes: maxBatchBytes, recent: newRecent()}
+	return &Pump{reader: reader, journal: j, mirror: m, control: c, slot: slot, log: log, maxBytes: maxBatchBytes}
 }
-
-// Recent knows where recently committed transactions end.
-func (p *Pump) Recent() *Recent { return p.recent }
 
 // Events is how many events were appended to the journal since the pump was made.
 func (p *Pump) Events() uint64 { return p.events.Load() }
@@ -143,9 +139,6 @@ func (p *Pump) write(ctx context.Context, txs []cdc.Transaction) error {
 		p.events.Add(uint64(len(parts[i].Events)))
 	}
 	if last.Last {
-		for i := range txs {
-			p.recent.add(txs[i].XID, txs[i].EndLSN)
-		}
 		p.reader.Acknowledge(last.EndLSN)
 	}
 	return nil

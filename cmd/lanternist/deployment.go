@@ -19,8 +19,6 @@ import (
 	"github.com/lanternist/lanternist/event"
 	"github.com/lanternist/lanternist/ingest"
 	"github.com/lanternist/lanternist/journal"
-	"github.com/lanternist/lanternist/journal/jetstream"
-	"github.com/lanternist/lanternist/journal/segments"
 	"github.com/lanternist/lanternist/mirror"
 	"github.com/lanternist/lanternist/projectors"
 	"github.com/lanternist/lanternist/projectors/cache"
@@ -141,12 +139,7 @@ func (d *deployment) openSource(ctx context.Context) error {
 }
 
 func (d *deployment) openControl(ctx context.Context) (err error) {
-	if url := d.cfg.Journal.URL.Reveal(); url != "" {
-		d.control, err = control.OpenJetStream(ctx, url, d.cfg.Journal.Stream, d.cfg.Journal.Replicas, d.log)
-	} else {
-		d.control, err = control.OpenPebble(d.cfg.Path(d.cfg.Control.Dir), d.log)
-	}
-	if err != nil {
+	if d.control, err = openControl(ctx, d.cfg, d.log); err != nil {
 		return err
 	}
 	d.onClose(d.control.Close)
@@ -217,14 +210,9 @@ func (d *deployment) openSinks() (err error) {
 }
 
 func (d *deployment) openJournal(ctx context.Context) (err error) {
-	var engine journal.Log
-	if url := d.cfg.Journal.URL.Reveal(); url != "" {
-		engine, err = jetstream.Open(ctx, url, jetstream.Config{Stream: d.cfg.Journal.Stream, Replicas: d.cfg.Journal.Replicas}, d.log)
-	} else {
-		engine, err = segments.Open(d.cfg.Path(d.cfg.Journal.Dir), segments.Config{}, d.log)
-	}
+	engine, err := openEngine(ctx, d.cfg, d.log)
 	if err != nil {
-		return fmt.Errorf("open journal: %w", err)
+		return err
 	}
 	first, _, err := engine.Bounds(ctx)
 	if err != nil {

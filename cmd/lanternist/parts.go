@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"os"
@@ -8,6 +9,10 @@ import (
 
 	"github.com/lanternist/lanternist/cdc"
 	"github.com/lanternist/lanternist/config"
+	"github.com/lanternist/lanternist/control"
+	"github.com/lanternist/lanternist/journal"
+	"github.com/lanternist/lanternist/journal/jetstream"
+	"github.com/lanternist/lanternist/journal/segments"
 	"github.com/lanternist/lanternist/projectors/cache"
 	"github.com/lanternist/lanternist/projectors/search"
 	"github.com/lanternist/lanternist/row"
@@ -47,6 +52,27 @@ func cacheClient(c *config.Config, log *slog.Logger) (*cache.Client, error) {
 	return cache.NewClient(cache.Config{
 		URL: r.URL.Reveal(), TLS: cache.TLS{CAFile: c.Path(r.CAFile)}, Prefix: *r.Prefix,
 	}, log)
+}
+
+// openControl opens where small durable state is.
+func openControl(ctx context.Context, c *config.Config, log *slog.Logger) (control.Store, error) {
+	if url := c.Journal.URL.Reveal(); url != "" {
+		return control.OpenJetStream(ctx, url, c.Journal.Stream, c.Journal.Replicas, log)
+	}
+	return control.OpenPebble(c.Path(c.Control.Dir), log)
+}
+
+// openEngine opens where the journal's entries are.
+func openEngine(ctx context.Context, c *config.Config, log *slog.Logger) (engine journal.Log, err error) {
+	if url := c.Journal.URL.Reveal(); url != "" {
+		engine, err = jetstream.Open(ctx, url, jetstream.Config{Stream: c.Journal.Stream, Replicas: c.Journal.Replicas}, log)
+	} else {
+		engine, err = segments.Open(c.Path(c.Journal.Dir), segments.Config{}, log)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open journal: %w", err)
+	}
+	return engine, nil
 }
 
 // parseViews reads all view files. Its error holds every problem of every file.

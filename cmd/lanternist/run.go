@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lanternist/lanternist/cdc"
+	"github.com/lanternist/lanternist/httpapi"
 	"github.com/lanternist/lanternist/ingest"
 	"github.com/lanternist/lanternist/projectors"
 )
@@ -56,7 +57,7 @@ type daemon struct {
 	reader *cdc.Reader
 	pump   *ingest.Pump
 	loader *ingest.Loader
-	api    *api
+	api    *httpapi.Server
 }
 
 // newDaemon makes the moving parts. Nothing runs yet.

@@ -53,9 +53,14 @@ const compareBatch = 500
 // tx must be one snapshot of the source that the sinks have reached, with no writes to the views meanwhile.
 // sinks maps a view's name and a sink's name to its documents.
 func Compare(ctx context.Context, tx pgx.Tx, sinks map[string]map[string]Documents) (Comparison, error) {
+	return CompareWith(ctx, tx, Truth, sinks)
+}
+
+// CompareWith is Compare for views of another database, with the query that gives each view's documents.
+func CompareWith(ctx context.Context, tx pgx.Tx, truthOf func(view string) string, sinks map[string]map[string]Documents) (Comparison, error) {
 	var c Comparison
 	for _, view := range slices.Sorted(maps.Keys(sinks)) {
-		truth, err := evaluate(ctx, tx, view)
+		truth, err := evaluate(ctx, tx, view, truthOf(view))
 		if err != nil {
 			return c, err
 		}
@@ -68,8 +73,8 @@ func Compare(ctx context.Context, tx pgx.Tx, sinks map[string]map[string]Documen
 	return c, nil
 }
 
-func evaluate(ctx context.Context, tx pgx.Tx, view string) (map[string][]byte, error) {
-	rows, err := tx.Query(ctx, Truth(view))
+func evaluate(ctx context.Context, tx pgx.Tx, view, query string) (map[string][]byte, error) {
+	rows, err := tx.Query(ctx, query)
 	if err != nil {
 		return nil, fmt.Errorf("evaluate %s on the source: %w", view, err)
 	}

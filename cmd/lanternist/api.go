@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/lanternist/lanternist/event"
+	"github.com/lanternist/lanternist/httpapi"
+	"github.com/lanternist/lanternist/projectors"
+	"github.com/lanternist/lanternist/projectors/cache"
+	"github.com/lanternist/lanternist/views"
+)
+
+// newAPI wires the query API to the parts.
+func newAPI(n *daemon) (*httpapi.Server, error) {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	all := make([]*projectors.Runner, len(n.runners))
+	for i, r := range n.runners {
+		all[i] = r.Runner
+	}
+	if err := projectors.Register(registry, all...); err != nil {
+		return nil, err
+	}
+	source := event.Source{SystemID: n.source.SystemID, Database: n.source.Database}
+	return httpapi.New(httpapi.Config{
+		Listen: n.cfg.HTTP.Listen, Token: n.cfg.HTTP.Token.Reveal(),
+		TLSCert: n.cfg.Path(n.cfg.HTTP.TLSCert), TLSKey: n.cfg.Path(n.cfg.HTTP.TLSKey),
+		Epoch: n.epoch(), SourceURL: n.cfg.Source.URL.Reveal(), Version: version,
+		MaxWait: n.cfg.HTTP.MaxWait.D(), MaxWaiters: n.cfg.HTTP.MaxWaiters,
+	}, httpapi.Parts{
+		Views: n.apiViews(), Source: n.reader, Journal: n.journal, Mirror: n.mirror, Letters: n.letters, Metrics: registry,
+		Envelope: func(dst []byte, ev *event.Event) ([]byte, error) { return event.AppendEnvelope(dst, ev, source), nil },
+	}, n.log)
+}
+
+// apiViews are the views with the sinks that their readers use.
+func (n *daemon) apiViews() []*httpapi.View {
+	var all []*httpapi.View
+	byName := map[string]*httpapi.View{}
+	for _, r := range n.runners {
+		v := byName[r.view.Name()]
+		if v == nil {
+			v = &httpapi.View{Definition: r.view}
+			byName[r.view.Name()] = v
+			all = append(all, v)
+		}
+		if r.search != nil {
+			v.Search = &httpapi.SearchSink{Documents: r.search, Projector: r}
+		} else {
+			v.Cache = &httpapi.CacheSink{Documents: cache.NewReader(r.cache, n.composeFor(r.view)), Projector: r}
+		}
+	}
+	return all
+}
+
+// composeFor composes documents that the cache misses, from the mirror.
+func (n *daemon) composeFor(v *views.View) cache.Compose {
+	return func(ctx context.Context, ids []string) (docs []views.Document, version event.Offset, err error) {
+		s, err := n.mirror.Snapshot(ctx)
+		if err != nil {
+			return nil, 0, fmt.Errorf("take a snapshot: %w", err)
+		}
+		defer func() {
+			if closing := s.Close(); err == nil {
+				err = closing
+			}
+		}()
+		composer := v.Composer()
+		for _, id := range ids {
+			doc := views.Document{ID: id} // an id that is no key of the view names nothing
+			if key, err := v.Key(id); err == nil {
+				if doc, err = composer.Compose(s, key); err != nil {
+					return nil, 0, err
+				}
+			}
+			docs = append(docs, doc)
+		}
+		return docs, s.Progress().Offset, nil
+	}
+}

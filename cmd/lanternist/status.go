@@ -1,0 +1,88 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/lanternist/lanternist/httpapi"
+)
+
+type statusCmd struct {
+	configFlag
+	JSON  bool `help:"Print as JSON."`
+	Check bool `help:"Print nothing; exit with 0 when the daemon is ready, else with 1. For health checks."`
+}
+
+// Run asks the daemon where everything stands.
+func (c *statusCmd) Run(a *app) error {
+	cfg, err := c.load()
+	if err != nil {
+		return err
+	}
+	client, err := newClient(cfg)
+	if err != nil {
+		return badInput(err)
+	}
+	var s httpapi.Status
+	err = client.get(a.ctx, "/v1/status", nil, &s)
+	switch {
+	case c.Check && (err != nil || !s.Ready):
+		return &exitError{code: exitFailed}
+	case c.Check:
+		return nil
+	case errors.Is(err, errNoDaemon):
+		return fmt.Errorf("%w; start it with: lanternist run --config %s", err, c.File)
+	case err != nil:
+		return err
+	case c.JSON:
+		return printJSON(a.stdout, s)
+	}
+	return c.print(a, &s)
+}
+
+func (c *statusCmd) print(a *app, s *httpapi.Status) error {
+	ready := "ready"
+	if !s.Ready {
+		ready = "not ready yet"
+	}
+	source := "connected"
+	if !s.Source.Connected {
+		source = "NOT CONNECTED"
+	}
+	fmt.Fprintf(a.stdout, "%s since %s\n", ready, s.Started.Local().Format(time.DateTime))
+	fmt.Fprintf(a.stdout, "source   %s, at %s, acknowledged %s, behind %s\n", source, s.Source.WALEnd, s.Source.Acknowledged, bytesText(int64(s.Source.LagBytes)))
+	fmt.Fprintf(a.stdout, "journal  %s to %s, up to %s\n", s.Journal.First, s.Journal.Head, s.Journal.LSN)
+	fmt.Fprintf(a.stdout, "mirror   %s, up to %s\n\n", s.Mirror.Offset, s.Mirror.LSN)
+	rows := make([][]string, 0, len(s.Projectors))
+	notes := ""
+	for _, p := range s.Projectors {
+		rows = append(rows, []string{p.Projector, fmt.Sprintf("g%d", p.Generation), string(p.State), p.Offset.String(), p.LSN,
+			thousands(p.LagEvents), bytesText(p.LagBytes), fmt.Sprintf("%.1f s", p.LagSeconds), thousands(p.Documents + p.Deletes), thousands(p.Parked)})
+		if p.Error != "" {
+			notes += fmt.Sprintf("\n%s: %s\n", p.Projector, p.Error)
+		}
+		if p.Hint != "" {
+			notes += fmt.Sprintf("  %s\n", p.Hint)
+		}
+		if p.Parked > 0 {
+			notes += fmt.Sprintf("\n%s has dead letters; see: lanternist deadletters list --projector %s\n", p.Projector, p.Projector)
+		}
+	}
+	err := table(a.stdout, []string{"PROJECTOR", "GEN", "STATE", "OFFSET", "LSN", "EVENTS", "BYTES", "BEHIND", "DOCUMENTS", "PARKED"}, rows)
+	fmt.Fprint(a.stdout, notes)
+	return err
+}
+
+// bytesText prints a number of bytes for people.
+func bytesText(n int64) string {
+	const unit = 1024
+	if n < unit {
+		return fmt.Sprintf("%d B", n)
+	}
+	value, exp := float64(n)/unit, 0
+	for ; value >= unit && exp < 3; exp++ {
+		value /= unit
+	}
+	return fmt.Sprintf("%.1f %ciB", value, "KMGT"[exp])
+}
