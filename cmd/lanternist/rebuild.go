@@ -128,13 +128,17 @@ func (c *rebuildCmd) alone(a *app, cfg *config.Config, bar *progress) (outcomes 
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, d.close()) }()
-	d.runners = slices.DeleteFunc(d.runners, func(r *runner) bool { return r.view.Name() != c.View })
-	if len(d.runners) == 0 {
-		var names []string
-		for _, v := range d.views {
-			names = append(names, v.Name())
+	// All projectors run meanwhile, so that the journal keeps what they need.
+	var targets []*runner
+	var names []string
+	for _, r := range d.runners {
+		names = append(names, r.view.Name())
+		if r.view.Name() == c.View {
+			targets = append(targets, r)
 		}
-		return nil, badInput(fmt.Errorf("there is no view %q; there are: %s", c.View, strings.Join(names, ", ")))
+	}
+	if len(targets) == 0 {
+		return nil, badInput(fmt.Errorf("there is no view %q; there are: %s", c.View, strings.Join(slices.Compact(names), ", ")))
 	}
 	n, err := newDaemon(d)
 	if err != nil {
@@ -147,21 +151,20 @@ func (c *rebuildCmd) alone(a *app, cfg *config.Config, bar *progress) (outcomes 
 		ended <- n.run(ctx, &progress{})
 		stop(errors.New("the daemon ended"))
 	}()
-	outcomes, err = n.rebuildAll(ctx, bar)
+	outcomes, err = n.rebuildAll(ctx, targets, bar)
 	stop(errors.New("the rebuild is over"))
 	return outcomes, errors.Join(err, <-ended)
 }
 
-// rebuildAll rebuilds in all sinks at once.
-func (n *daemon) rebuildAll(ctx context.Context, bar *progress) ([]rebuildOutcome, error) {
+// rebuildAll rebuilds in all sinks of a view at once.
+func (n *daemon) rebuildAll(ctx context.Context, targets []*runner, bar *progress) ([]rebuildOutcome, error) {
 	if err := n.waitUntilRunning(ctx); err != nil {
 		return nil, err
 	}
-	outcomes := make([]rebuildOutcome, len(n.runners))
+	outcomes, totals := make([]rebuildOutcome, len(targets)), make([]int64, len(targets))
 	var mu sync.Mutex
-	var totals = make([]int64, len(n.runners))
 	var g errgroup.Group
-	for i, r := range n.runners {
+	for i, r := range targets {
 		began := time.Now()
 		outcomes[i].Sink = r.Status().Sink
 		g.Go(func() error {
