@@ -209,22 +209,14 @@ func (n *daemon) maintain(ctx context.Context) error {
 	}
 }
 
-// runProjectors runs all projectors. One that cannot go on stops alone; the others and the daemon go on.
+// runProjectors runs all projectors. One that cannot go on stops alone, and waits for a rebuild to revive it; the others
+// and the daemon go on.
 func (n *daemon) runProjectors(ctx context.Context) error {
-	var g errgroup.Group
+	g, ctx := errgroup.WithContext(ctx)
 	for _, r := range n.runners {
-		g.Go(func() error {
-			// The runner has logged its error and its status tells it. The journal keeps what it needs until
-			// it is started again, with the daemon.
-			_ = r.Run(ctx)
-			return nil
-		})
+		g.Go(func() error { return r.Serve(ctx) })
 	}
-	if err := g.Wait(); err != nil {
-		return err
-	}
-	<-ctx.Done() // all have ended; the API still tells why
-	return context.Cause(ctx)
+	return g.Wait()
 }
 
 // drain gives the projectors a moment to apply what has been journaled, so that the next start has little to do.

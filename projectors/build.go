@@ -1,0 +1,199 @@
+package projectors
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// Progress tells how far the building of a generation is: root rows composed, and about how many there are in all. It is
+// called by one goroutine.
+type Progress func(done, total int64)
+
+// waitForLoad waits until the mirror has all rows of every table that the view depends on.
+func (r *Runner) waitForLoad(ctx context.Context) error {
+	if !r.loaded() {
+		r.log.Info("waiting for the initial load")
+	}
+	for !r.loaded() {
+		// A table that has become complete need not move the mirror's progress: look again.
+		timer := time.NewTimer(50 * time.Millisecond)
+		_, changed := r.mirror.Progress()
+		select {
+		case <-timer.C:
+		case <-changed:
+		case <-ctx.Done():
+			timer.Stop()
+			return context.Cause(ctx)
+		}
+		timer.Stop()
+	}
+	return nil
+}
+
+func (r *Runner) loaded() bool {
+	for oid := range r.tables {
+		if !r.mirror.Loaded(oid) {
+			return false
+		}
+	}
+	return true
+}
+
+// stillLoaded is an error when a table of the view is being loaded anew: no event says what that changes, and no document
+// may be composed from part of a table.
+func (r *Runner) stillLoaded() error {
+	if r.loaded() {
+		return nil
+	}
+	return fmt.Errorf("a table is being loaded again: %w", errCannotFollow)
+}
+
+// build makes a new generation that has caught up with the mirror. Readers do not see it. When it fails nothing of the
+// generation is left, as far as the sink allows; what is left is removed when the runner starts again. The caller holds
+// r.building.
+func (r *Runner) build(ctx context.Context, progress Progress) (*follower, error) {
+	f, err := r.create(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer r.status.building.Store(nil)
+	if err := f.fill(ctx, progress); err != nil {
+		r.abandon(ctx, f)
+		return nil, fmt.Errorf("build generation %d: %w", f.info.Number, err)
+	}
+	if err := f.catchUp(f.start(ctx)); err != nil {
+		r.abandon(ctx, f)
+		return nil, fmt.Errorf("build generation %d: catch up: %w", f.info.Number, err)
+	}
+	f.rest()
+	return f, nil
+}
+
+// create makes the generation, with the next number.
+func (r *Runner) create(ctx context.Context) (*follower, error) {
+	infos, err := r.generations(ctx)
+	if err != nil {
+		return nil, err
+	}
+	info := Info{Number: 1, Hash: r.view.Hash(), Epoch: r.cfg.Epoch, Created: time.Now().UTC()}
+	for _, other := range infos {
+		info.Number = max(info.Number, other.Number+1)
+	}
+	var generation Generation
+	err = r.repeat(ctx, fmt.Sprintf("create generation %d", info.Number), func() (err error) {
+		generation, err = r.store.Create(ctx, info)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	r.log.Info("generation created", "generation", info.Number)
+	// The claim on the journal begins at or before the snapshot: fill takes it later.
+	from, _ := r.mirror.Progress()
+	return r.newFollower(generation, info, Checkpoint{Offset: from.Offset, JournalID: r.journalID}), nil
+}
+
+// fill writes the documents of all root rows, from one snapshot, and saves the checkpoint that it stands for.
+func (f *follower) fill(ctx context.Context, progress Progress) error {
+	r := f.runner
+	snapshot, err := r.mirror.Snapshot(ctx)
+	if err != nil {
+		return fmt.Errorf("take a snapshot: %w", err)
+	}
+	defer func() {
+		if err := snapshot.Close(); err != nil {
+			r.log.Error("snapshot not closed", "error", err)
+		}
+	}()
+	if err := r.stillLoaded(); err != nil {
+		return err
+	}
+	total, err := snapshot.Count(r.view.Root().OID)
+	if err != nil {
+		return fmt.Errorf("count %s: %w", r.view.Root().QualifiedName(), err)
+	}
+	report := func(done int64) {
+		r.status.building.Store(&BuildProgress{Done: done, Total: max(done, total)})
+		if progress != nil {
+			progress(done, max(done, total))
+		}
+	}
+	report(0)
+	began := time.Now()
+	f.pool.begin(ctx, snapshot)
+	defer f.pool.end()
+	rows, err := f.scan(snapshot, report)
+	if err != nil {
+		return err
+	}
+	if err := f.pool.drain(); err != nil {
+		return err
+	}
+	report(rows)
+	at := snapshot.Progress()
+	f.position, f.round, f.next = at.Offset, at.Offset, max(at.Offset.Sequence(), r.journal.First())
+	f.mark = at
+	r.log.Info("generation filled", "generation", f.info.Number, "offset", at.Offset, "rows", rows, "took", time.Since(began).Round(time.Millisecond))
+	// A generation without a checkpoint could not be gone on with, should it be promoted and the process die.
+	f.saver.offer(f.checkpoint(at.LSN), f.events, true)
+	return f.saver.save(ctx)
+}
+
+// abandon gives up a generation that was not promoted.
+func (r *Runner) abandon(ctx context.Context, f *follower) {
+	f.stop(ctx, false)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), r.cfg.StopTimeout)
+	defer cancel()
+	err := f.letters.discard(ctx)
+	if err == nil {
+		err = r.store.Retire(ctx, f.info.Number)
+	}
+	if err != nil {
+		r.log.Warn("abandoned generation not retired; it will be at the next start", "generation", f.info.Number, "error", err)
+		return
+	}
+	r.log.Info("generation abandoned", "generation", f.info.Number)
+}
+
+// promote shows the generation to readers, and retires all but the newest Config.KeepGenerations of the older ones. With
+// an error readers do not see it, as far as is known.
+func (r *Runner) promote(ctx context.Context, f *follower) error {
+	number := f.info.Number
+	err := r.repeat(ctx, fmt.Sprintf("promote generation %d", number), func() error { return r.store.Promote(ctx, number) })
+	if err != nil {
+		return err
+	}
+	f.live, f.info.Live, f.letters = true, true, r.letterbox(number, false)
+	r.status.live.Store(int64(number))
+	r.log.Info("generation promoted", "generation", number, "offset", f.position)
+	// The generation is live whatever fails now. The next start adopts the letters, the next promotion retires the rest.
+	if err := f.letters.adopt(ctx); err != nil {
+		r.log.Warn("letters not adopted; they will be at the next start", "generation", number, "error", err)
+	}
+	r.watermark.advance(f.mark)
+	if err := r.retireOlder(ctx, number); err != nil {
+		r.log.Warn("older generations not retired", "generation", number, "error", err)
+	}
+	return nil
+}
+
+func (r *Runner) retireOlder(ctx context.Context, live int) error {
+	infos, err := r.generations(ctx)
+	if err != nil {
+		return err
+	}
+	older := 0
+	for i := len(infos) - 1; i >= 0; i-- {
+		if infos[i].Number >= live {
+			continue
+		}
+		if older++; older <= r.cfg.KeepGenerations {
+			continue
+		}
+		if err := r.retire(ctx, infos[i].Number); err != nil {
+			return err
+		}
+	}
+	return nil
+}

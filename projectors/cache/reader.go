@@ -1,0 +1,129 @@
+package cache
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/lanternist/lanternist/event"
+	"github.com/lanternist/lanternist/views"
+)
+
+// ErrNotFound means that a document does not exist.
+var ErrNotFound = errors.New("no such document")
+
+// Compose composes documents from the source of truth, the mirror, in the order of ids, all of them from one snapshot, with the
+// offset of the snapshot. A document that does not exist has a nil Body. It may be called concurrently.
+type Compose func(ctx context.Context, ids []string) ([]views.Document, event.Offset, error)
+
+// Reader reads a view's documents. What Redis misses, because it expired or was evicted, is composed anew and put back.
+// It is safe for concurrent use.
+type Reader struct {
+	store   *Store
+	compose Compose
+}
+
+// NewReader makes the read side of a store.
+func NewReader(store *Store, compose Compose) *Reader {
+	return &Reader{store: store, compose: compose}
+}
+
+// Get returns the document with the id, or ErrNotFound, or ErrUnavailable.
+func (r *Reader) Get(ctx context.Context, id string) (Document, error) {
+	doc, state, err := r.store.Get(ctx, id)
+	if err != nil {
+		return Document{}, err
+	}
+	switch state {
+	case Found:
+		return doc, nil
+	case Deleted:
+		return doc, ErrNotFound
+	}
+	docs, err := r.fill(ctx, []string{id})
+	if err != nil {
+		return Document{}, err
+	}
+	if docs[0].Body == nil {
+		return docs[0], ErrNotFound
+	}
+	return docs[0], nil
+}
+
+// Lookup returns a page of the documents that have the value in a declared lookup, ordered by id as text. See Store.Lookup.
+func (r *Reader) Lookup(ctx context.Context, lookup, value, after string, limit int) (Page, error) {
+	page, err := r.store.Lookup(ctx, lookup, value, after, limit)
+	if err != nil || len(page.Missing) == 0 {
+		return page, err
+	}
+	p, err := r.store.pointer(ctx)
+	if err != nil {
+		return Page{}, err
+	}
+	index := slices.Index(p.record.Lookups, lookup)
+	missing, version, err := r.composed(ctx, page.Missing)
+	if err != nil {
+		return Page{}, err
+	}
+	var stale pruning
+	for i := range missing {
+		doc := &missing[i]
+		if doc.Body == nil || index < 0 || index >= len(doc.Lookups) || doc.Lookups[index] != value {
+			stale.add(p, doc.ID, "")
+			continue
+		}
+		page.Documents = append(page.Documents, Document{ID: doc.ID, Body: doc.Body, Version: version})
+	}
+	slices.SortFunc(page.Documents, func(a, b Document) int { return strings.Compare(a.ID, b.ID) })
+	page.Missing = nil
+	r.refill(ctx, p, version, missing)
+	return page, r.store.classify("look up documents", stale.run(ctx, r.store, p, lookup, value))
+}
+
+// fill composes documents that Redis misses and puts them back.
+func (r *Reader) fill(ctx context.Context, ids []string) ([]Document, error) {
+	docs, version, err := r.composed(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
+	p, err := r.store.pointer(ctx)
+	if err != nil {
+		return nil, r.store.classify("get document", err)
+	}
+	r.refill(ctx, p, version, docs)
+	filled := make([]Document, len(docs))
+	for i := range docs {
+		filled[i] = Document{ID: ids[i], Body: docs[i].Body, Version: version}
+	}
+	return filled, nil
+}
+
+func (r *Reader) composed(ctx context.Context, ids []string) ([]views.Document, event.Offset, error) {
+	docs, version, err := r.compose(ctx, ids)
+	if err != nil {
+		return nil, 0, r.store.classify("compose document", err)
+	}
+	if len(docs) != len(ids) {
+		return nil, 0, r.store.classify("compose document", fmt.Errorf("%d documents for %d ids", len(docs), len(ids)))
+	}
+	for i := range docs {
+		docs[i].ID = ids[i]
+	}
+	return docs, version, nil
+}
+
+// refill puts composed documents into the live generation, when that is of the view's present definition and this
+// process looks after it. Those that do not exist are not put: anybody may ask for any id. That it fails only means that
+// the next reader composes them too.
+func (r *Reader) refill(ctx context.Context, p *pointer, version event.Offset, docs []views.Document) {
+	g := r.store.generation(p.number, p.record.Identity)
+	if g == nil || p.record.Hash != r.store.hash {
+		return
+	}
+	docs = slices.DeleteFunc(slices.Clone(docs), func(d views.Document) bool { return d.Body == nil })
+	if err := g.write(ctx, version, docs); err != nil {
+		r.store.client.log.Debug("expired documents not put back", "view", r.store.view, "documents", len(docs), "error", err)
+	}
+}

@@ -1,0 +1,45 @@
+package cache
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+
+	"github.com/redis/go-redis/v9"
+)
+
+//go:embed scripts/write.lua
+var writeSource string
+
+//go:embed scripts/lookup.lua
+var lookupSource string
+
+//go:embed scripts/promote.lua
+var promoteSource string
+
+//go:embed scripts/checkpoint.lua
+var checkpointSource string
+
+//go:embed scripts/prune.lua
+var pruneSource string
+
+var (
+	writeScript      = redis.NewScript(writeSource)
+	lookupScript     = redis.NewScript(lookupSource)
+	promoteScript    = redis.NewScript(promoteSource)
+	checkpointScript = redis.NewScript(checkpointSource)
+	pruneScript      = redis.NewScript(pruneSource)
+)
+
+// scriptLost is what the scripts answer when the generation is not what this process left it.
+const scriptLost = -1
+
+// run runs a script, sending its source only when Redis does not have it.
+func (c *Client) run(ctx context.Context, s *redis.Script, keys []string, args ...any) *redis.Cmd {
+	return s.Run(ctx, c.redis, keys, args...)
+}
+
+// isNoScript says whether Redis has to be sent a script's source.
+func isNoScript(err error) bool {
+	return errors.Is(err, redis.ErrNoScript) || redis.HasErrorPrefix(err, "NOSCRIPT")
+}

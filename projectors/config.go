@@ -1,0 +1,104 @@
+package projectors
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"time"
+
+	"github.com/lanternist/lanternist/backoff"
+)
+
+// Config is how a Runner works. Zero fields have their defaults.
+type Config struct {
+	// Name names the projector in status, metrics, logs and dead letters, and its claim on the journal:
+	// "order_summary.search". Required, unique.
+	Name string
+	// Sink names the kind of sink: "search", "cache". Only shown. Required.
+	Sink string
+	// Epoch is the source's epoch: system identifier and timeline. A generation of another epoch is built anew.
+	Epoch string
+
+	// PieceDocuments is how many documents one Write has at most. Default 1,000.
+	PieceDocuments int
+	// PieceBytes is the size of bodies, in bytes, at which a Write has enough documents. One document may exceed it.
+	// Default 4 MiB.
+	PieceBytes int
+	// Workers is how many pieces are composed and written at once. Documents in flight are at most Workers times
+	// PieceDocuments. Default: the number of processors, at most 4.
+	Workers int
+	// RoundKeys is how many keys a round remembers so as not to compose a document twice. When there are more, the
+	// oldest are forgotten, and composed again should another event touch them. Default 10,000.
+	RoundKeys int
+	// StallMax is how long a piece of a round may fail before the round is given up and begun again from a newer
+	// snapshot, so that an outage of the sink does not pin an old one. Default 30s.
+	StallMax time.Duration
+
+	// MaxAttempts is how often a document is offered that the sink refuses for good, before it is parked. Default 3.
+	MaxAttempts int
+	// Backoff spaces repeated attempts, of whole calls and of single documents. Default 50ms to 15s.
+	Backoff backoff.Config
+
+	// CheckpointInterval is the least time between two checkpoints while documents are being written. It bounds what is
+	// written again after a crash. Default 250ms.
+	CheckpointInterval time.Duration
+	// CheckpointIdle is the least time between two checkpoints while no event touches the view. Default 1m.
+	CheckpointIdle time.Duration
+	// CheckpointEvents is how many events may pass without a checkpoint, whatever the intervals are. A long round saves one
+	// after as many, too. Default 65,536.
+	CheckpointEvents int
+
+	// KeepGenerations is how many older generations stay after a promotion, so that a person can go back. Default 1;
+	// negative keeps none.
+	KeepGenerations int
+	// StopTimeout bounds the last checkpoint when the runner stops. Default 5s.
+	StopTimeout time.Duration
+}
+
+// withDefaults is the configuration with defaults for zero fields.
+func (c Config) withDefaults() Config {
+	set(&c.PieceDocuments, 1000)
+	set(&c.PieceBytes, 4<<20)
+	set(&c.Workers, min(runtime.GOMAXPROCS(0), 4))
+	set(&c.RoundKeys, 10_000)
+	set(&c.StallMax, 30*time.Second)
+	set(&c.MaxAttempts, 3)
+	set(&c.CheckpointInterval, 250*time.Millisecond)
+	set(&c.CheckpointIdle, time.Minute)
+	set(&c.CheckpointEvents, 65_536)
+	set(&c.KeepGenerations, 1)
+	set(&c.StopTimeout, 5*time.Second)
+	return c
+}
+
+func set[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// validate names every problem at once.
+func (c Config) validate() error {
+	var errs []error
+	if c.Name == "" {
+		errs = append(errs, errors.New("projector has no name"))
+	}
+	if c.Sink == "" {
+		errs = append(errs, errors.New("projector has no sink"))
+	}
+	for _, bound := range []struct {
+		name  string
+		value int64
+	}{
+		{"piece documents", int64(c.PieceDocuments)}, {"piece bytes", int64(c.PieceBytes)}, {"workers", int64(c.Workers)},
+		{"round keys", int64(c.RoundKeys)}, {"max attempts", int64(c.MaxAttempts)}, {"stall max", int64(c.StallMax)},
+		{"checkpoint interval", int64(c.CheckpointInterval)}, {"checkpoint idle", int64(c.CheckpointIdle)},
+		{"checkpoint events", int64(c.CheckpointEvents)}, {"stop timeout", int64(c.StopTimeout)},
+	} {
+		if bound.value < 0 {
+			errs = append(errs, fmt.Errorf("%s is negative: %d", bound.name, bound.value))
+		}
+	}
+	return errors.Join(errs...)
+}

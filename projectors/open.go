@@ -1,0 +1,148 @@
+package projectors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/lanternist/lanternist/mirror"
+)
+
+// errBuild says why there is no generation to go on with: one must be built.
+type errBuild struct{ reason string }
+
+func (e errBuild) Error() string { return e.reason }
+
+// open finds the live generation and goes on from its checkpoint. The error is an errBuild when a generation must be built
+// instead; readers then see the old one, if there is one, at the watermark it had.
+func (r *Runner) open(ctx context.Context) (*follower, error) {
+	infos, err := r.generations(ctx)
+	if err != nil {
+		return nil, err
+	}
+	live := liveOf(infos)
+	if err := r.retireHalfBuilt(ctx, infos, live.Number); err != nil {
+		return nil, err
+	}
+	r.status.live.Store(int64(live.Number))
+	if live.Number == 0 {
+		r.watermark.reset(mirror.Progress{})
+		return nil, errBuild{"there is no live generation"}
+	}
+	generation, cp, err := r.resume(ctx, live)
+	if cp.JournalID == r.journalID && live.Epoch == r.cfg.Epoch {
+		r.watermark.reset(cp.promise())
+	} else {
+		r.watermark.reset(mirror.Progress{})
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case live.Hash != r.view.Hash():
+		return nil, errBuild{"the view's definition has changed"}
+	case live.Epoch != r.cfg.Epoch:
+		return nil, errBuild{fmt.Sprintf("the generation is of epoch %q, the source is of %q", live.Epoch, r.cfg.Epoch)}
+	}
+	if err := r.follows(ctx, cp); err != nil {
+		return nil, err
+	}
+	if err := r.letterbox(live.Number, true).adopt(ctx); err != nil {
+		return nil, err
+	}
+	return r.newFollower(generation, live, cp), nil
+}
+
+func (r *Runner) generations(ctx context.Context) (infos []Info, err error) {
+	err = r.repeat(ctx, "list generations", func() (err error) {
+		infos, err = r.store.Generations(ctx)
+		return err
+	})
+	return infos, err
+}
+
+// liveOf is the generation that readers see; of number 0 when there is none.
+func liveOf(infos []Info) Info {
+	for _, info := range infos {
+		if info.Live {
+			return info
+		}
+	}
+	return Info{}
+}
+
+// retireHalfBuilt removes what a crash left of a generation that was not promoted: each that is newer than the live one.
+func (r *Runner) retireHalfBuilt(ctx context.Context, infos []Info, live int) error {
+	for _, info := range infos {
+		if info.Number <= live {
+			continue
+		}
+		r.log.Info("half-built generation found", "generation", info.Number, "created", info.Created)
+		if err := r.letterbox(info.Number, true).discard(ctx); err != nil {
+			return fmt.Errorf("discard letters of generation %d: %w", info.Number, err)
+		}
+		if err := r.retire(ctx, info.Number); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Runner) retire(ctx context.Context, number int) error {
+	err := r.repeat(ctx, fmt.Sprintf("retire generation %d", number), func() error { return r.store.Retire(ctx, number) })
+	if err == nil {
+		r.log.Info("generation retired", "generation", number)
+	}
+	return err
+}
+
+// resume opens a generation and reads its checkpoint.
+func (r *Runner) resume(ctx context.Context, info Info) (generation Generation, cp Checkpoint, err error) {
+	found := false
+	err = r.repeat(ctx, fmt.Sprintf("open generation %d", info.Number), func() (err error) {
+		if generation, err = r.store.Open(ctx, info.Number); err != nil {
+			return err
+		}
+		cp, found, err = generation.Checkpoint(ctx)
+		return err
+	})
+	switch {
+	case errors.Is(err, ErrNoGeneration), errors.Is(err, ErrLost):
+		return nil, cp, errBuild{err.Error()}
+	case err != nil:
+		return nil, cp, err
+	case !found:
+		return nil, cp, errBuild{"the live generation has no checkpoint"}
+	}
+	return generation, cp, nil
+}
+
+// follows says that the journal has everything that comes after a checkpoint; else why a generation must be built.
+func (r *Runner) follows(ctx context.Context, cp Checkpoint) error {
+	head, first := r.journal.Head(), r.journal.First()
+	switch {
+	case cp.JournalID != r.journalID:
+		return errBuild{fmt.Sprintf("the checkpoint is of journal %s, this is journal %s", cp.JournalID, r.journalID)}
+	case cp.Offset > head.Offset || cp.Round > head.Offset:
+		return errBuild{fmt.Sprintf("the checkpoint %s is beyond the journal's end %s: the journal is an older copy", max(cp.Offset, cp.Round), head.Offset)}
+	case cp.Offset.Sequence() >= first:
+		return nil
+	case cp.Offset == 0:
+		return r.followsFromBeginning(ctx, first)
+	}
+	return errBuild{fmt.Sprintf("the checkpoint is at %s, the journal begins at batch %d", cp.Offset, first)}
+}
+
+// followsFromBeginning says that the journal still has its first batch, which is the one without parts.
+func (r *Runner) followsFromBeginning(ctx context.Context, first uint64) error {
+	batch, err := r.journal.Read(ctx, first)
+	if err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return errBuild{fmt.Sprintf("the journal's first batch cannot be read: %v", err)}
+	}
+	if len(batch.Parts) > 0 {
+		return errBuild{fmt.Sprintf("the checkpoint is at the journal's beginning, the journal begins at batch %d", first)}
+	}
+	return nil
+}

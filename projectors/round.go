@@ -1,0 +1,198 @@
+package projectors
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/lanternist/lanternist/event"
+	"github.com/lanternist/lanternist/journal"
+	"github.com/lanternist/lanternist/mirror"
+)
+
+// round is one round of a follower: from its position to the mirror's progress when the round began, or, once a snapshot
+// was needed, to that of the snapshot.
+//
+// All events up to the round's end are worked out and composed as seen from the snapshot. An event's affected documents
+// may therefore be known only by a later event of the same round: an order whose item changed at e1 and which then moved from
+// customer 1 to customer 2 at e2 affects, seen from after e2, only customer 2 at e1, and both at e2. That is why
+// nothing between is promised: the watermark moves when the round has ended.
+type round struct {
+	f        *follower
+	end      mirror.Progress
+	next     uint64           // sequence of the batch to read next; the follower's moves when what came before is written
+	snapshot *mirror.Snapshot // nil until an event touches the view
+	seen     keySet
+	whole    bool // every document was reconciled with the snapshot: the rest of the round's events say nothing new
+	since    int  // events since the last checkpoint within the round
+}
+
+// runRound processes every event up to the mirror's progress, and moves the promise there.
+func (f *follower) runRound(ctx context.Context) error {
+	end, _ := f.runner.mirror.Progress()
+	r := &round{f: f, end: end, next: f.next}
+	defer r.close()
+	if err := r.run(ctx); err != nil {
+		return err
+	}
+	f.position, f.next = r.end.Offset, r.next
+	f.round = max(f.round, f.position)
+	wrote := r.snapshot != nil && f.pool.written
+	if f.round > f.position {
+		// The mirror is still behind a round that a crash cut off: it is caught up with before anything is promised.
+		f.saver.offer(f.checkpoint(f.mark.LSN), f.events, wrote)
+		return nil
+	}
+	f.promise(r.end)
+	f.saver.offer(f.checkpoint(r.end.LSN), f.events, wrote)
+	f.runner.counters.rounds.Add(1)
+	return nil
+}
+
+func (r *round) close() {
+	if r.snapshot == nil {
+		return
+	}
+	r.f.pool.end()
+	if err := r.snapshot.Close(); err != nil {
+		r.f.runner.log.Error("snapshot not closed", "error", err)
+	}
+}
+
+// run reads the journal from the follower's position to the round's end.
+func (r *round) run(ctx context.Context) error {
+	f := r.f
+	for r.next <= r.end.Offset.Sequence() && !r.whole {
+		batch, err := f.read(ctx, r.next)
+		if err != nil {
+			return err
+		}
+		if err := r.batch(ctx, batch); err != nil {
+			return err
+		}
+		if batch.Last() > r.end.Offset {
+			break // the rest of the batch belongs to a later round
+		}
+		if err := r.passed(batch); err != nil {
+			return err
+		}
+	}
+	if r.snapshot == nil {
+		return nil
+	}
+	if err := f.pool.drain(); err != nil {
+		return err
+	}
+	if r.whole {
+		r.next = r.end.Offset.Sequence()
+	}
+	return nil
+}
+
+// read reads one batch. What the journal no longer has, or cannot read, ends the follower; an engine that is away is
+// waited for.
+func (f *follower) read(ctx context.Context, sequence uint64) (*journal.Batch, error) {
+	var batch *journal.Batch
+	err := f.runner.repeat(ctx, "read journal", func() (err error) {
+		batch, err = f.runner.journal.Read(ctx, sequence)
+		switch {
+		case errors.Is(err, journal.ErrTrimmed), errors.Is(err, journal.ErrCorrupt):
+			return Permanentf("%w: %w", errCannotFollow, err)
+		case errors.Is(err, journal.ErrClosed), errors.Is(err, journal.ErrNotFound):
+			return Fatalf("", "%w", err)
+		}
+		return err
+	})
+	return batch, err
+}
+
+// batch works out which documents the batch's events affect.
+func (r *round) batch(ctx context.Context, batch *journal.Batch) error {
+	if r.f.live {
+		r.f.runner.oldest.Store(batch.Time.UnixMicro())
+	}
+	for i := range batch.Parts {
+		events := batch.Parts[i].Events
+		for k := range events {
+			ev := &events[k]
+			if ev.Offset <= r.f.position {
+				continue
+			}
+			if ev.Offset > r.end.Offset || r.whole {
+				return nil
+			}
+			r.f.events++
+			r.since++
+			if ev.Schema == nil || !r.f.runner.tables[ev.Schema.OID] {
+				continue
+			}
+			if err := r.event(ctx, ev); err != nil {
+				return fmt.Errorf("event %s: %w", ev.Offset, err)
+			}
+		}
+	}
+	return nil
+}
+
+// event hands the documents that one event affects to the pool.
+func (r *round) event(ctx context.Context, ev *event.Event) error {
+	if err := r.begin(ctx); err != nil {
+		return err
+	}
+	all, err := r.f.runner.view.Affected(r.snapshot, ev, r.emit)
+	if err != nil {
+		return err
+	}
+	if all {
+		r.whole = true
+		return r.reconcile(ctx)
+	}
+	return nil
+}
+
+// emit hands one document to the pool unless the round has done so before.
+func (r *round) emit(key []byte) error {
+	if !r.seen.add(key) {
+		return nil
+	}
+	return r.f.pool.add(key)
+}
+
+// begin takes the snapshot, if the round has none. The round then ends where the snapshot is.
+func (r *round) begin(ctx context.Context) error {
+	if r.snapshot != nil {
+		return nil
+	}
+	snapshot, err := r.f.runner.mirror.Snapshot(ctx)
+	if err != nil {
+		return fmt.Errorf("take a snapshot: %w", err)
+	}
+	r.snapshot, r.end = snapshot, snapshot.Progress()
+	r.seen = newKeySet(r.f.runner.cfg.RoundKeys)
+	r.f.pool.begin(ctx, snapshot)
+	return r.f.runner.stillLoaded()
+}
+
+// passed moves on behind a batch that was read to its end. In a long round it has everything so far written and offers a
+// checkpoint from which a restart, or the next round, goes on. It promises nothing.
+func (r *round) passed(batch *journal.Batch) error {
+	f := r.f
+	r.next++
+	if f.live {
+		f.runner.counters.events.Add(uint64(batch.Len()))
+		f.runner.counters.journalBatches.Add(1)
+	}
+	if r.whole || r.since < f.runner.cfg.CheckpointEvents || batch.Last() >= r.end.Offset {
+		return nil
+	}
+	r.since = 0
+	if r.snapshot != nil {
+		if err := f.pool.drain(); err != nil {
+			return err
+		}
+	}
+	f.position, f.round, f.next = batch.Last(), r.end.Offset, r.next
+	f.reached()
+	f.saver.offer(f.checkpoint(f.mark.LSN), f.events, r.snapshot != nil)
+	return nil
+}

@@ -1,0 +1,241 @@
+package projectors
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"github.com/jackc/pglogrepl"
+
+	"github.com/lanternist/lanternist/backoff"
+	"github.com/lanternist/lanternist/deadletter"
+	"github.com/lanternist/lanternist/journal"
+	"github.com/lanternist/lanternist/mirror"
+	"github.com/lanternist/lanternist/views"
+)
+
+// ErrRunning is returned by Run when the runner is running already.
+var ErrRunning = errors.New("projector is running already")
+
+// Runner keeps one view's documents in one sink. Run does the work; the other methods may be called at any time, from any
+// goroutine.
+type Runner struct {
+	cfg       Config
+	view      *views.View
+	tables    map[uint32]bool // that the view depends on
+	store     Store
+	mirror    *mirror.Mirror
+	journal   *journal.Journal
+	journalID string
+	letters   *deadletter.Store
+	log       *slog.Logger
+
+	watermark Watermark
+	trouble   trouble
+	counters  counters
+	status    state
+	oldest    atomic.Int64 // append time of the batch being processed, in microseconds since 1970; 0 when caught up
+
+	building  sync.Mutex    // held while a generation is built, and while what a build left is removed
+	rebuild   atomic.Bool   // a Rebuild is under way
+	following atomic.Value  // of liveContext: of the live follower, for Rebuild
+	handover  chan handover // from Rebuild
+	revive    chan revival  // from Rebuild, when a fatal error has stopped the runner
+	recheck   chan struct{}
+}
+
+// NewRunner makes a runner of a view in a sink. The mirror must have the view's indexes before Run is called, and the
+// journal must be the one that the mirror follows.
+func NewRunner(cfg Config, view *views.View, store Store, m *mirror.Mirror, j *journal.Journal, letters *deadletter.Store, log *slog.Logger) (*Runner, error) {
+	if err := cfg.validate(); err != nil {
+		return nil, fmt.Errorf("projector %q: %w", cfg.Name, err)
+	}
+	log = log.With("projector", cfg.Name)
+	r := &Runner{
+		cfg: cfg.withDefaults(), view: view, store: store, mirror: m, journal: j, journalID: j.Identity(), letters: letters, log: log,
+		tables: map[uint32]bool{}, trouble: trouble{log: log}, handover: make(chan handover), revive: make(chan revival),
+		recheck: make(chan struct{}, 1),
+	}
+	for _, oid := range view.Tables() {
+		r.tables[oid] = true
+	}
+	return r, nil
+}
+
+// Name is the projector's name.
+func (r *Runner) Name() string { return r.cfg.Name }
+
+// generationName names one generation of this projector, to the journal and in letters: "order_summary.search-g7".
+func (r *Runner) generationName(number int) string { return fmt.Sprintf("%s-g%d", r.cfg.Name, number) }
+
+// Watermark is how far readers of the live generation can rely on its documents, with a channel that is closed when that
+// changes.
+func (r *Runner) Watermark() (mirror.Progress, <-chan struct{}) { return r.watermark.Progress() }
+
+// Wait waits until the watermark has reached lsn. See Watermark.Wait.
+func (r *Runner) Wait(ctx context.Context, lsn pglogrepl.LSN) (mirror.Progress, error) {
+	return r.watermark.Wait(ctx, lsn)
+}
+
+// Serve runs the runner until the context is done, whose cause it returns. When a fatal error has stopped it, Serve waits:
+// a Rebuild makes it run again.
+func (r *Runner) Serve(ctx context.Context) error {
+	var again revival
+	for {
+		_ = r.start(ctx, again) // Status tells, and it was logged
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case again = <-r.revive:
+		}
+	}
+}
+
+// Run follows the journal until the context is done, whose cause it returns, or an error is fatal. It first builds a
+// generation when there is none to go on with. An error stops this projector only; Status tells it, too. Run may be
+// called again after it has returned; Serve does so when asked.
+//
+// While it runs, the journal drops nothing that it needs. When it has returned the journal may: a runner that stays
+// stopped for longer than the journal's retention builds its view anew.
+func (r *Runner) Run(ctx context.Context) error { return r.start(ctx, revival{}) }
+
+// start is Run, with a generation built first when a revival asks for it.
+func (r *Runner) start(ctx context.Context, again revival) error {
+	if !r.status.running.CompareAndSwap(false, true) {
+		again.answer(ErrRunning)
+		return fmt.Errorf("projector %s: %w", r.cfg.Name, ErrRunning)
+	}
+	defer r.status.running.Store(false)
+	err := r.run(ctx, again)
+	again.answer(err)
+	if ctx.Err() != nil {
+		r.status.stop(nil)
+		return context.Cause(ctx)
+	}
+	err = fmt.Errorf("projector %s: %w", r.cfg.Name, err)
+	r.status.stop(err)
+	r.log.Error("projector stopped", "error", err, "hint", Hint(err))
+	return err
+}
+
+// run goes from generation to generation, for as long as what ends one can be healed by another, or by opening it again.
+func (r *Runner) run(ctx context.Context, again revival) error {
+	waits := backoff.New(r.cfg.Backoff)
+	why, progress := again.why(), again.progress
+	for {
+		f, err := r.obtain(ctx, why, progress)
+		if err == nil {
+			again.answer(nil)
+			why, progress = "", nil
+			at := f.position
+			f, err = r.follow(ctx, f)
+			if f.position > at {
+				waits.Reset()
+			}
+		}
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case errors.Is(err, ErrLost):
+			r.log.Error("sink lost documents, opening it again", "error", err)
+		case errors.Is(err, errCannotFollow):
+			why = err.Error()
+		default:
+			return err
+		}
+		if err := waits.Wait(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// obtain opens the live generation, or builds one and promotes it: when there is none that can be gone on with, or for
+// a given reason.
+func (r *Runner) obtain(ctx context.Context, why string, progress Progress) (*follower, error) {
+	r.building.Lock()
+	defer r.building.Unlock()
+	r.status.enter(StateStarting)
+	// Until it is known where to go on, the journal keeps everything.
+	r.journal.Retain(r.cfg.Name, 0)
+	f, err := r.open(ctx)
+	r.journal.Release(r.cfg.Name)
+	if err == nil && why == "" {
+		r.log.Info("generation opened", "generation", f.info.Number, "offset", f.position)
+		return f, nil
+	}
+	if err == nil {
+		f.stop(ctx, false)
+	} else if build, ok := errors.AsType[errBuild](err); ok {
+		why = cmp.Or(why, build.reason)
+	} else if why == "" || ctx.Err() != nil {
+		return nil, err
+	}
+	r.log.Warn("building a generation", "reason", why)
+	r.status.enter(StateWaiting)
+	if err := r.waitForLoad(ctx); err != nil {
+		return nil, err
+	}
+	r.status.enter(StateBuilding)
+	f, err = r.build(ctx, progress)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.promote(ctx, f); err != nil {
+		r.abandon(ctx, f)
+		return nil, err
+	}
+	return f, nil
+}
+
+// follow keeps the live generation up to date until the context is done or an error ends it. It returns the generation
+// that is live then: a Rebuild may have replaced the one it began with.
+func (r *Runner) follow(ctx context.Context, f *follower) (_ *follower, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(errNotFollowing)
+	r.following.Store(liveContext{ctx})
+	defer r.following.Store(liveContext{})
+	r.status.enter(StateRunning)
+	f.reached()
+	at := f.start(ctx)
+	defer func() { f.stop(ctx, ctx.Err() != nil) }()
+	for {
+		progress, changed := r.mirror.Progress()
+		behind := f.behind(progress)
+		if !behind {
+			r.oldest.Store(0)
+		}
+		select {
+		case h := <-r.handover:
+			f, at, err = r.takeOver(ctx, f, at, h)
+		case <-r.recheck:
+			err = f.recheck(at)
+		case <-at.Done():
+			err = context.Cause(at)
+		case <-ready(behind, changed):
+			if err = r.stillLoaded(); err == nil && behind {
+				err = f.step(at)
+			}
+		}
+		if err != nil {
+			return f, err
+		}
+	}
+}
+
+// ready is a channel that is closed when there is a round to run; else the one given.
+func ready(now bool, later <-chan struct{}) <-chan struct{} {
+	if now {
+		return closed
+	}
+	return later
+}
+
+var closed = func() chan struct{} {
+	c := make(chan struct{})
+	close(c)
+	return c
+}()

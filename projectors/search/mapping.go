@@ -1,0 +1,170 @@
+package search
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/lanternist/lanternist/row"
+	"github.com/lanternist/lanternist/views"
+)
+
+const (
+	// keywordIgnoreAbove is in characters, of up to 4 bytes: Lucene takes 32,766 bytes. Longer values are kept, and not found.
+	keywordIgnoreAbove = 8191
+	// exactIgnoreAbove is the same for the keyword beside a text, which long texts do not need.
+	exactIgnoreAbove = 1024
+	// dateFormat takes what row.AppendJSON writes.
+	dateFormat = "strict_date_optional_time_nanos||strict_date_optional_time"
+)
+
+// properties is the "properties" object of a mapping.
+type properties = map[string]any
+
+// deriveProperties is the mapping of fields, from their column types and the types that the definition asks for.
+func deriveProperties(fields []views.Field) properties {
+	props := make(properties, len(fields))
+	for i := range fields {
+		props[fields[i].Name] = deriveField(&fields[i])
+	}
+	return props
+}
+
+func deriveField(f *views.Field) map[string]any {
+	if len(f.Children) == 0 {
+		return scalarMapping(&f.Type, f.As)
+	}
+	switch f.As {
+	case "", "object":
+		return map[string]any{"properties": deriveProperties(f.Children)}
+	case "nested":
+		// Filters need the elements apart. Text, sorting and facets look at the document as a whole, so it has the values too.
+		return map[string]any{"type": "nested", "include_in_root": true, "properties": deriveProperties(f.Children)}
+	default: // flattened, none, …: the whole object is one field
+		return namedMapping(f.As, row.JSON)
+	}
+}
+
+// scalarMapping is the mapping of a column or computed value. Elasticsearch has no arrays: a field holds one value or many.
+func scalarMapping(t *row.Type, as string) map[string]any {
+	for t.Class == row.Array && t.Elem != nil {
+		t = t.Elem
+	}
+	if as != "" {
+		return namedMapping(as, t.Class)
+	}
+	switch t.Class {
+	case row.String:
+		return namedMapping("string", t.Class)
+	case row.Bool:
+		return namedMapping("boolean", t.Class)
+	case row.Int:
+		if t.Name == "smallint" || t.Name == "integer" {
+			return namedMapping("integer", t.Class)
+		}
+		return namedMapping("long", t.Class)
+	case row.Float, row.Numeric:
+		return namedMapping("double", t.Class)
+	case row.Date, row.Timestamp, row.TimestampTZ:
+		return namedMapping("date", t.Class)
+	case row.JSON:
+		return namedMapping("none", t.Class)
+	case row.Bytea:
+		return map[string]any{"type": "keyword", "index": false, "doc_values": false}
+	default: // ids, enums, times, networks and whatever has no class: found by their exact text
+		return namedMapping("keyword", t.Class)
+	}
+}
+
+// namedMapping is the mapping of a type by name, with what it needs to take every value of the class that can be taken. Names other
+// than "string" (a text with a keyword beside it) and "none" (kept, not indexed) are Elasticsearch's.
+func namedMapping(name string, class row.Class) map[string]any {
+	m := map[string]any{"type": name}
+	switch name {
+	case "string":
+		m["type"] = "text"
+		m["fields"] = map[string]any{"keyword": map[string]any{"type": "keyword", "ignore_above": exactIgnoreAbove}}
+	case "none":
+		m["type"] = "object"
+		m["enabled"] = false
+	case "keyword", "flattened", "wildcard":
+		m["ignore_above"] = keywordIgnoreAbove
+	case "date", "date_nanos":
+		m["format"] = dateFormat
+		m["ignore_malformed"] = true // infinity, years BC and after 9999
+	case "ip":
+		m["ignore_malformed"] = true // networks with a mask
+	case "scaled_float":
+		m["scaling_factor"] = 100
+	}
+	if class == row.Float || class == row.Numeric {
+		switch m["type"] {
+		case "byte", "short", "integer", "long", "unsigned_long", "half_float", "float", "double", "scaled_float":
+			m["ignore_malformed"] = true // NaN and infinity
+		}
+	}
+	return m
+}
+
+// overlay lays the definition's own properties over derived ones. A name may be a path ("items.sku"). An entry
+// with another type replaces the derived one, other entries are merged into it.
+func overlay(props properties, own map[string]any) properties {
+	props = maps.Clone(props)
+	for _, name := range slices.Sorted(maps.Keys(own)) { // an object before its paths
+		value := own[name]
+		if parent, rest, dotted := strings.Cut(name, "."); dotted {
+			name, value = parent, map[string]any{"properties": map[string]any{rest: value}}
+		}
+		entry, isMap := value.(map[string]any)
+		derived, known := props[name].(map[string]any)
+		if isMap && known {
+			value = overlayField(derived, entry)
+		} else if isMap && isObject(entry["type"]) {
+			value = overlayField(map[string]any{"properties": properties{}}, entry) // paths below it
+		}
+		props[name] = value
+	}
+	return props
+}
+
+func overlayField(derived, own map[string]any) map[string]any {
+	newType, has := own["type"]
+	oldType := derived["type"]
+	objects := isObject(oldType) && isObject(newType)
+	if has && newType != oldType && !objects {
+		return own
+	}
+	merged := maps.Clone(derived)
+	if newType == "nested" {
+		merged["include_in_root"] = true // as in deriveField, unless own says otherwise
+	}
+	for key, value := range own {
+		below, isMap := value.(map[string]any)
+		had, hadMap := derived[key].(map[string]any)
+		switch {
+		case key == "properties" && isMap && hadMap:
+			merged[key] = overlay(had, below)
+		default:
+			merged[key] = value
+		}
+	}
+	return merged
+}
+
+func isObject(kind any) bool { return kind == nil || kind == "object" || kind == "nested" }
+
+// countProperties is how many fields a mapping has, as index.mapping.total_fields.limit counts them.
+func countProperties(props properties) int {
+	n := 0
+	for _, value := range props {
+		n++
+		if m, ok := value.(map[string]any); ok {
+			for _, key := range []string{"properties", "fields"} {
+				if below, ok := m[key].(map[string]any); ok {
+					n += countProperties(below)
+				}
+			}
+		}
+	}
+	return n
+}
