@@ -1,0 +1,236 @@
+package cdc
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+
+	"github.com/jackc/pglogrepl"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/lanternist/lanternist/row"
+)
+
+// ErrSnapshotGone says that a Session's snapshot cannot be read any more, because the connection that holds it
+// was lost. A new Session goes on.
+var ErrSnapshotGone = errors.New("exported snapshot is gone")
+
+// Session is a view of the database at one point of its log: a transaction is in it exactly when its CommitLSN
+// is before ConsistentPoint. It holds a temporary slot and a snapshot, so it keeps the server from removing log
+// and old row versions while it is open: renew it every few minutes rather than hold it for hours.
+// Its methods may be called concurrently; each Copy under way has a connection of its own.
+type Session struct {
+	cfg      Config
+	keeper   *pgconn.PgConn // holds slot and snapshot; ends both when it is closed, or used again
+	point    pglogrepl.LSN
+	snapshot string
+
+	mu     sync.Mutex
+	idle   []*pgx.Conn // connections in the snapshot that no one uses now
+	closed bool
+}
+
+// OpenSession takes a snapshot. It waits, no longer than Config.CreateTimeout, for the transactions that are
+// open when it begins.
+func OpenSession(ctx context.Context, cfg Config) (*Session, error) {
+	cfg = cfg.withDefaults()
+	conn, _, err := connectReplication(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	var random [6]byte
+	if _, err := rand.Read(random[:]); err != nil {
+		closeConn(conn)
+		return nil, fmt.Errorf("name a temporary slot: %w", err)
+	}
+	slot, err := createSlot(ctx, cfg, conn, "lanternist_snapshot_"+hex.EncodeToString(random[:]), pglogrepl.CreateReplicationSlotOptions{
+		Temporary: true, Mode: pglogrepl.LogicalReplication, SnapshotAction: "EXPORT_SNAPSHOT",
+	})
+	if err != nil {
+		closeConn(conn)
+		return nil, err
+	}
+	return &Session{cfg: cfg, keeper: conn, point: slot.point, snapshot: slot.snapshot}, nil
+}
+
+// ConsistentPoint is where in the log the snapshot is.
+func (s *Session) ConsistentPoint() pglogrepl.LSN { return s.point }
+
+// Close ends the snapshot, after which Copy fails; a Copy under way may go on.
+func (s *Session) Close() error {
+	s.mu.Lock()
+	idle := s.idle
+	s.idle, s.closed = nil, true
+	s.mu.Unlock()
+	for _, conn := range idle {
+		closeConn(conn.PgConn())
+	}
+	closeConn(s.keeper)
+	return nil
+}
+
+// in runs f on a connection in the snapshot. After an error of f the connection is not used again.
+func (s *Session) in(ctx context.Context, f func(*pgx.Conn) error) error {
+	conn, err := s.acquire(ctx)
+	if err != nil {
+		return err
+	}
+	if err := f(conn); err != nil {
+		closeConn(conn.PgConn())
+		return err
+	}
+	s.mu.Lock()
+	keep := !s.closed
+	if keep {
+		s.idle = append(s.idle, conn)
+	}
+	s.mu.Unlock()
+	if !keep {
+		closeConn(conn.PgConn())
+	}
+	return nil
+}
+
+func (s *Session) acquire(ctx context.Context) (*pgx.Conn, error) {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil, fmt.Errorf("session is closed: %w", ErrSnapshotGone)
+	}
+	if n := len(s.idle); n > 0 {
+		conn := s.idle[n-1]
+		s.idle = s.idle[:n-1]
+		s.mu.Unlock()
+		return conn, nil
+	}
+	s.mu.Unlock()
+	conn, err := Connect(ctx, s.cfg)
+	if err != nil {
+		return nil, err
+	}
+	_, err = conn.PgConn().Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT "+quoteLiteral(s.snapshot)).ReadAll()
+	if err != nil {
+		closeConn(conn.PgConn())
+		var refusal *pgconn.PgError
+		if errors.As(err, &refusal) && (refusal.Code == "22023" || refusal.Code == "42704" || refusal.Code == "55000") {
+			return nil, fmt.Errorf("import snapshot %s: %w: %w", s.snapshot, ErrSnapshotGone, err)
+		}
+		return nil, fmt.Errorf("import snapshot %s: %w", s.snapshot, err)
+	}
+	return conn, nil
+}
+
+// table is the table for a FROM clause. It is found by OID, under the name that it has now: statements resolve
+// names as they are now, whatever the snapshot.
+func (s *Session) table(ctx context.Context, conn *pgx.Conn, schema *row.Schema) (string, error) {
+	var name, kind string
+	err := conn.QueryRow(ctx, `SELECT oid::regclass::text, relkind::text FROM pg_class WHERE oid = $1`, schema.OID).Scan(&name, &kind)
+	if err != nil {
+		return "", fmt.Errorf("find table %s: %w", schema.QualifiedName(), err)
+	}
+	if kind == "p" {
+		return name, nil
+	}
+	return "ONLY " + name, nil
+}
+
+// EstimateRows is the planner's estimate of how many rows the table has.
+func (s *Session) EstimateRows(ctx context.Context, schema *row.Schema) (rows int64, err error) {
+	err = s.in(ctx, func(conn *pgx.Conn) error {
+		table, err := s.table(ctx, conn, schema)
+		if err != nil {
+			return err
+		}
+		rows, err = estimateRows(ctx, conn, table)
+		return err
+	})
+	return rows, err
+}
+
+func estimateRows(ctx context.Context, conn *pgx.Conn, table string) (int64, error) {
+	var text string
+	if err := conn.QueryRow(ctx, "EXPLAIN (FORMAT JSON) SELECT FROM "+table).Scan(&text); err != nil {
+		return 0, fmt.Errorf("estimate rows of %s: %w", table, err)
+	}
+	var plans []struct {
+		Plan struct {
+			Rows float64 `json:"Plan Rows"`
+		}
+	}
+	if err := json.Unmarshal([]byte(text), &plans); err != nil || len(plans) == 0 {
+		return 0, fmt.Errorf("estimate rows of %s: plan %q: %w", table, text, err)
+	}
+	return int64(plans[0].Plan.Rows), nil
+}
+
+// Copy reads the rows of a range and hands them to rows in batches of about 512 KiB, in no particular order. A
+// batch is valid only during the call. Values have the schema's columns and the stream's text form. An error of
+// rows ends the copy and is returned.
+func (s *Session) Copy(ctx context.Context, schema *row.Schema, rng Range, rows func([]row.Row) error) error {
+	return s.in(ctx, func(conn *pgx.Conn) error {
+		table, err := s.table(ctx, conn, schema)
+		if err != nil {
+			return err
+		}
+		where, err := rng.where(schema)
+		if err != nil {
+			return err
+		}
+		all := make([]int, len(schema.Columns))
+		for i := range all {
+			all[i] = i
+		}
+		sql := fmt.Sprintf("COPY (SELECT %s FROM %s%s) TO STDOUT", quotedColumns(schema, all), table, where)
+		parser := newCopyParser(len(schema.Columns), rows)
+		if _, err := conn.PgConn().CopyTo(ctx, parser, sql); err != nil {
+			return fmt.Errorf("copy %s%s: %w", schema.QualifiedName(), where, err)
+		}
+		if err := parser.finish(); err != nil {
+			return fmt.Errorf("copy %s%s: %w", schema.QualifiedName(), where, err)
+		}
+		return nil
+	})
+}
+
+// Range is a part of a table: the rows whose key is at least From and less than To, in the order of the
+// primary key's columns. The values are the text of the key's columns; nil is an open end.
+type Range struct {
+	From []string `json:"from,omitempty"`
+	To   []string `json:"to,omitempty"`
+}
+
+// where is the range as a WHERE clause, "" for a whole table.
+func (r Range) where(schema *row.Schema) (string, error) {
+	var terms []string
+	for _, end := range []struct {
+		operator string
+		values   []string
+	}{{">=", r.From}, {"<", r.To}} {
+		if end.values == nil {
+			continue
+		}
+		if len(end.values) != len(schema.Key) {
+			return "", fmt.Errorf("range of %s: %d values for a key of %d columns", schema.QualifiedName(), len(end.values), len(schema.Key))
+		}
+		var literals []string
+		for _, v := range end.values {
+			literals = append(literals, quoteLiteral(v))
+		}
+		// One column is compared as itself: a row of one is not supported by every index path.
+		if len(literals) == 1 {
+			terms = append(terms, fmt.Sprintf("%s %s %s", quotedColumns(schema, schema.Key), end.operator, literals[0]))
+		} else {
+			terms = append(terms, fmt.Sprintf("(%s) %s (%s)", quotedColumns(schema, schema.Key), end.operator, strings.Join(literals, ", ")))
+		}
+	}
+	if len(terms) == 0 {
+		return "", nil
+	}
+	return " WHERE " + strings.Join(terms, " AND "), nil
+}
