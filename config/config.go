@@ -82,7 +82,7 @@ type Retention struct {
 type Mirror struct {
 	// Dir of the mirror. Default "data/mirror".
 	Dir string `yaml:"dir"`
-	// Cache is the memory for blocks that were read. Default 64MiB.
+	// Cache is the memory for blocks that were read and for rows not yet on disk. Default 160MiB.
 	Cache Size `yaml:"cache"`
 }
 
@@ -176,7 +176,7 @@ func (c *Config) SetDefaults() {
 	or(&c.Journal.Retention.Age, Duration(7*24*time.Hour))
 	or(&c.Journal.Retention.Size, 50<<30)
 	orString(&c.Mirror.Dir, "data/mirror")
-	or(&c.Mirror.Cache, 64<<20)
+	or(&c.Mirror.Cache, 160<<20)
 	orString(&c.Control.Dir, "data/control")
 	if c.Elasticsearch != nil {
 		or(&c.Elasticsearch.BulkBytes, 5<<20)

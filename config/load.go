@@ -293,9 +293,9 @@ func (p *parser) atLeast(path string, value, least int) {
 	}
 }
 
-// Path resolves a path of the configuration against the file's folder.
+// Path resolves a path of the configuration against the file's folder; no path stays no path.
 func (c *Config) Path(p string) string {
-	if filepath.IsAbs(p) {
+	if p == "" || filepath.IsAbs(p) {
 		return p
 	}
 	return filepath.Join(c.Dir, p)

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/elastic/elastic-transport-go/v8/elastictransport"
+	"github.com/elastic/go-elasticsearch/v8"
 
 	"github.com/lanternist/lanternist/views"
 )
@@ -25,7 +26,7 @@ import (
 // Client is a connection to one Elasticsearch cluster, shared by all its stores. It is safe for concurrent use.
 type Client struct {
 	cfg       Config
-	transport *elastictransport.Client
+	elastic   *elasticsearch.BaseClient
 	http      *http.Transport
 	nodes     string // for messages, without secrets
 	size      *bulkSize
@@ -62,7 +63,7 @@ func NewClient(cfg Config) (*Client, error) {
 		size:    newBulkSize(bulkBytesMin, cfg.BulkBytes),
 		cursors: newCursorSet(cfg.MaxCursors),
 	}
-	urls := make([]*url.URL, len(cfg.URLs))
+	urls := make([]string, len(cfg.URLs))
 	names := make([]string, len(cfg.URLs))
 	for i, text := range cfg.URLs {
 		u, err := url.Parse(text)
@@ -70,11 +71,10 @@ func NewClient(cfg Config) (*Client, error) {
 			return nil, validURL(text)
 		}
 		u.Path = strings.TrimRight(u.Path, "/")
-		urls[i], names[i] = u, (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
+		urls[i], names[i] = u.String(), (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 	}
 	c.nodes = strings.Join(names, ", ")
 	options := []elastictransport.Option{
-		elastictransport.WithURLs(urls...),
 		elastictransport.WithTransport(c.http),
 		elastictransport.WithBasicAuth(cfg.Username, cfg.Password),
 		elastictransport.WithAPIKey(cfg.APIKey),
@@ -89,7 +89,7 @@ func NewClient(cfg Config) (*Client, error) {
 	if cfg.Compress {
 		options = append(options, elastictransport.WithCompression(gzip.BestSpeed))
 	}
-	c.transport, err = elastictransport.NewClient(options...)
+	c.elastic, err = elasticsearch.NewBase(elasticsearch.WithAddresses(urls...), elasticsearch.WithTransportOptions(options...))
 	if err != nil {
 		return nil, fmt.Errorf("elasticsearch: %w", err)
 	}
@@ -143,7 +143,7 @@ func (c *Client) Close(ctx context.Context) error {
 		for _, id := range c.cursors.drain() {
 			errs = append(errs, c.closePointInTime(ctx, id))
 		}
-		errs = append(errs, c.transport.Close(ctx))
+		errs = append(errs, c.elastic.Close(ctx))
 		c.http.CloseIdleConnections()
 		c.closed = errors.Join(errs...)
 	})

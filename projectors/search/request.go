@@ -62,7 +62,7 @@ func (c *Client) do(ctx context.Context, r call, reply any) error {
 
 // exchange performs a request and reads the body of a 2xx answer into reply. Other answers are a *statusError.
 func (c *Client) exchange(req *http.Request, reply *bytes.Buffer) error {
-	res, err := c.transport.Perform(req)
+	res, err := c.elastic.Perform(req)
 	if err != nil {
 		return &unreachableError{nodes: c.nodes, err: err}
 	}

@@ -1,0 +1,183 @@
+package mirror
+
+import (
+	"fmt"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/jackc/pglogrepl"
+
+	"github.com/lanternist/lanternist/event"
+	"github.com/lanternist/lanternist/row"
+)
+
+const benchRows = 200_000
+
+var benchPad = strings.Repeat("x", 120)
+
+// cpuTime is the CPU time of the process, in nanoseconds: unlike time, it is the same on a busy machine.
+func cpuTime() int64 {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		panic(err)
+	}
+	return u.Utime.Nano() + u.Stime.Nano()
+}
+
+// benchRow is an order of about 200 bytes.
+func benchRow(key int, version int) row.Row {
+	return rowOf(fmt.Sprint(key), fmt.Sprint(key%20_000), "shipped", fmt.Sprint(version), "2026-11-20 23:04:12.123456+00", benchPad)
+}
+
+func benchMirror(b *testing.B) (*Mirror, *row.Schema) {
+	r := &registry{}
+	s := r.define(1, "orders", "id", "customer_id", "status", "version", "placed_at", "note")
+	m := open(b, r)
+	must(b, m.EnsureIndexes(b.Context(), []Index{{OID: 1, Columns: []string{"customer_id"}}}))
+	return m, s
+}
+
+// loadBench loads n rows, in batches of 1,000, and completes the table.
+func loadBench(b *testing.B, m *Mirror, s *row.Schema, n int) {
+	must(b, m.StartLoad(s, make([]LoadRange, 1)))
+	rows := make([]row.Row, 0, 1000)
+	for i := range n {
+		rows = append(rows, benchRow(i, 0))
+		if len(rows) == cap(rows) || i == n-1 {
+			must(b, m.Load(1, s, 10, rows))
+			rows = rows[:0]
+		}
+	}
+	must(b, m.FinishRange(1, 0, 10, int64(n)))
+	m.Advance(10)
+	must(b, m.FinishLoad(b.Context(), 1))
+}
+
+// BenchmarkApplyUpdates: updates of random rows of a loaded table with one index, a quarter of which move the row in
+// it, in batches of 1,000.
+func BenchmarkApplyUpdates(b *testing.B) {
+	m, s := benchMirror(b)
+	loadBench(b, m, s, benchRows)
+	events := make([]event.Event, 100_000)
+	tx := &event.Transaction{CommitLSN: 20, EndLSN: 21}
+	for i := range events {
+		key := (i * 7919) % benchRows
+		r := benchRow(key, i)
+		if i%4 == 0 {
+			r = rowOf(fmt.Sprint(key), fmt.Sprint(i%20_000), "moved", fmt.Sprint(i), "2026-11-20 23:04:12.123456+00", benchPad)
+		}
+		events[i] = event.Event{Op: event.Update, Schema: s, Transaction: tx, After: r}
+	}
+	b.ReportAllocs()
+	b.ResetTimer()
+	cpu := cpuTime()
+	offset := event.Offset(0)
+	for done := 0; done < b.N; {
+		batch := m.Begin()
+		for range min(1000, b.N-done) {
+			ev := events[done%len(events)]
+			if err := batch.Apply(&ev); err != nil {
+				b.Fatal(err)
+			}
+			done++
+		}
+		offset++
+		if err := batch.Commit(offset, 21, true); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "changes/s")
+	b.ReportMetric(float64(cpuTime()-cpu)/float64(b.N), "cpu-ns/op")
+}
+
+// BenchmarkApplySmall: the cost of a transaction of one change.
+func BenchmarkApplySmall(b *testing.B) {
+	m, s := benchMirror(b)
+	loadBench(b, m, s, benchRows)
+	tx := &event.Transaction{CommitLSN: 20, EndLSN: 21}
+	r := benchRow(77, 1)
+	b.ReportAllocs()
+	b.ResetTimer()
+	cpu := cpuTime()
+	for i := range b.N {
+		batch := m.Begin()
+		ev := event.Event{Op: event.Update, Schema: s, Transaction: tx, After: r}
+		if err := batch.Apply(&ev); err != nil {
+			b.Fatal(err)
+		}
+		if err := batch.Commit(event.Offset(i), 21, true); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(cpuTime()-cpu)/float64(b.N), "cpu-ns/op")
+}
+
+func benchLoad(b *testing.B, point func(i int) pglogrepl.LSN, touch bool) {
+	m, s := benchMirror(b)
+	must(b, m.StartLoad(s, nil))
+	if touch {
+		must(b, m.Load(1, s, 5, []row.Row{benchRow(0, 0)}))
+	}
+	rows := make([]row.Row, 1000)
+	b.ReportAllocs()
+	b.ResetTimer()
+	cpu := cpuTime()
+	for done := 0; done < b.N; done += len(rows) {
+		b.StopTimer()
+		for i := range rows {
+			rows[i] = benchRow(done+i, 0)
+		}
+		b.StartTimer()
+		if err := m.Load(1, s, point(done), rows); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "rows/s")
+	b.ReportMetric(float64(cpuTime()-cpu)/float64(b.N), "cpu-ns/op")
+}
+
+// BenchmarkLoadOneSnapshot: rows that nothing can have written before.
+func BenchmarkLoadOneSnapshot(b *testing.B) {
+	benchLoad(b, func(int) pglogrepl.LSN { return 10 }, false)
+}
+
+// BenchmarkLoadManySnapshots: rows that have to be looked for first.
+func BenchmarkLoadManySnapshots(b *testing.B) {
+	benchLoad(b, func(int) pglogrepl.LSN { return 10 }, true)
+}
+
+func BenchmarkLookup(b *testing.B) {
+	m, s := benchMirror(b)
+	loadBench(b, m, s, benchRows)
+	snap := snapshot(b, m)
+	defer snap.Close()
+	ix := Index{OID: 1, Columns: []string{"customer_id"}}
+	b.ReportAllocs()
+	b.ResetTimer()
+	cpu := cpuTime()
+	rows := 0
+	for i := range b.N {
+		must(b, snap.Lookup(ix, keyOf(fmt.Sprint(i%20_000)), func([]byte, Record) error { rows++; return nil }))
+	}
+	b.ReportMetric(float64(cpuTime()-cpu)/float64(b.N), "cpu-ns/op")
+	if rows != 10*b.N {
+		b.Fatalf("%d rows, want %d", rows, 10*b.N)
+	}
+}
+
+func BenchmarkGet(b *testing.B) {
+	m, s := benchMirror(b)
+	loadBench(b, m, s, benchRows)
+	snap := snapshot(b, m)
+	defer snap.Close()
+	b.ReportAllocs()
+	b.ResetTimer()
+	cpu := cpuTime()
+	for i := range b.N {
+		if _, ok, err := snap.Get(1, keyOf(fmt.Sprint((i*7919)%benchRows))); err != nil || !ok {
+			b.Fatal(ok, err)
+		}
+	}
+	b.ReportMetric(float64(cpuTime()-cpu)/float64(b.N), "cpu-ns/op")
+}
