@@ -28,16 +28,16 @@ type LoadConfig struct {
 	RangeRows int
 }
 
-// askAgain is how long the end of a load waits before it asks an idle source for its position once more: the
-// answer to the first question may name a place before the snapshot.
-const askAgain = 100 * time.Millisecond
+// askAgain is how long the end of a load waits before it asks for the source's position once more: the reader may have
+// lost its connection, and with it the question.
+const askAgain = 10 * time.Second
 
 // Loader copies tables into the mirror that it does not hold yet, while the stream flows on (DESIGN D3).
 type Loader struct {
 	cfg    LoadConfig
 	source cdc.Config
 	mirror *mirror.Mirror
-	nudge  func()
+	ask    func(pglogrepl.LSN)
 	log    *slog.Logger
 
 	rows, estimate atomic.Int64
@@ -46,9 +46,9 @@ type Loader struct {
 	longest        atomic.Int64 // nanoseconds a snapshot was held
 }
 
-// NewLoader is a loader for the tables of a source. nudge makes the source name its position, so that an idle
-// one does not hold the end of a load back (cdc.Reader.RequestKeepalive).
-func NewLoader(cfg LoadConfig, source cdc.Config, m *mirror.Mirror, nudge func(), log *slog.Logger) *Loader {
+// NewLoader is a loader for the tables of a source. ask makes the source say when it has reached a position, so that an
+// idle one does not hold the end of a load back (cdc.Reader.RequestPosition).
+func NewLoader(cfg LoadConfig, source cdc.Config, m *mirror.Mirror, ask func(pglogrepl.LSN), log *slog.Logger) *Loader {
 	if cfg.Workers == 0 {
 		cfg.Workers = 4
 	}
@@ -58,7 +58,7 @@ func NewLoader(cfg LoadConfig, source cdc.Config, m *mirror.Mirror, nudge func()
 	if cfg.RangeRows == 0 {
 		cfg.RangeRows = 50_000
 	}
-	return &Loader{cfg: cfg, source: source, mirror: m, nudge: nudge, log: log}
+	return &Loader{cfg: cfg, source: source, mirror: m, ask: ask, log: log}
 }
 
 // LoadProgress is how far a load has come.
@@ -244,7 +244,7 @@ func (l *Loader) finish(ctx context.Context, t *row.Schema) error {
 		if progress.LSN >= until {
 			break
 		}
-		l.nudge()
+		l.ask(until)
 		select {
 		case <-moved:
 		case <-time.After(askAgain):

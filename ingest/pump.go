@@ -15,6 +15,7 @@ import (
 	"github.com/lanternist/lanternist/event"
 	"github.com/lanternist/lanternist/journal"
 	"github.com/lanternist/lanternist/mirror"
+	"github.com/lanternist/lanternist/row"
 )
 
 // keyAcknowledged is where the position is kept that was acknowledged beyond the journal's last transaction.
@@ -27,26 +28,34 @@ const (
 	idleAckEvery = 10 * time.Second
 )
 
+// PumpConfig says what a pump takes and how much at once.
+type PumpConfig struct {
+	// Slot is the position that the slot had confirmed when it was looked at: where a journal without transactions begins.
+	Slot pglogrepl.LSN
+	// MaxBatch bounds one journal batch, in bytes. A single larger event goes into a batch of its own.
+	MaxBatch int
+	// Captures says whether a table is captured: a publication may have others. nil captures all.
+	Captures func(*row.Schema) bool
+}
+
 // Pump is the only writer of journal and mirror while the daemon runs.
 type Pump struct {
+	cfg     PumpConfig
 	reader  *cdc.Reader
 	journal *journal.Journal
 	mirror  *mirror.Mirror
 	control control.Store
 	log     *slog.Logger
-	slot    pglogrepl.LSN
 
-	maxBytes     int // of one journal batch
+	captured     map[uint32]bool // by schema ID
 	acknowledged pglogrepl.LSN
 	idleSince    time.Time
 	events       atomic.Uint64
 }
 
-// NewPump is a pump over open parts. slot is the position that the slot had confirmed when it was looked at: where a
-// journal without transactions begins. maxBatchBytes bounds one journal batch; a single larger event still goes into
-// a batch of its own.
-func NewPump(reader *cdc.Reader, j *journal.Journal, m *mirror.Mirror, c control.Store, slot pglogrepl.LSN, maxBatchBytes int, log *slog.Logger) *Pump {
-	return &Pump{reader: reader, journal: j, mirror: m, control: c, slot: slot, log: log, maxBytes: maxBatchBytes}
+// NewPump is a pump over open parts.
+func NewPump(cfg PumpConfig, reader *cdc.Reader, j *journal.Journal, m *mirror.Mirror, c control.Store, log *slog.Logger) *Pump {
+	return &Pump{cfg: cfg, reader: reader, journal: j, mirror: m, control: c, log: log, captured: map[uint32]bool{}}
 }
 
 // Events is how many events were appended to the journal since the pump was made.
@@ -84,7 +93,7 @@ func (p *Pump) start(ctx context.Context) (cdc.Start, error) {
 	start.EndLSN = max(start.EndLSN, p.acknowledged)
 	if start.EndLSN == 0 {
 		// Nothing was ever read: the tables are loaded from snapshots that are newer than the slot.
-		start.EndLSN = p.slot
+		start.EndLSN = p.cfg.Slot
 	}
 	return start, nil
 }
@@ -105,8 +114,7 @@ func (p *Pump) deliver(ctx context.Context, d *cdc.Delivery) error {
 		}
 	}
 	if d.WALEnd != 0 {
-		p.mirror.Advance(d.WALEnd)
-		return p.idle(ctx, d.WALEnd)
+		return p.idle(ctx, d.WALEnd, d.AcknowledgeNow)
 	}
 	return nil
 }
@@ -114,7 +122,10 @@ func (p *Pump) deliver(ctx context.Context, d *cdc.Delivery) error {
 // write takes the four steps of the package's order for transactions of which all, or the only one, are complete.
 func (p *Pump) write(ctx context.Context, txs []cdc.Transaction) error {
 	last := &txs[len(txs)-1]
-	parts := events(txs)
+	parts := p.parts(txs)
+	if len(parts) == 0 {
+		return p.idle(ctx, last.EndLSN, false)
+	}
 	batch := p.mirror.Begin()
 	for i := range parts {
 		for k := range parts[i].Events {
@@ -125,7 +136,7 @@ func (p *Pump) write(ctx context.Context, txs []cdc.Transaction) error {
 		}
 	}
 	var offset event.Offset
-	for _, some := range split(parts, p.maxBytes) {
+	for _, some := range split(parts, p.cfg.MaxBatch) {
 		var err error
 		if offset, err = p.journal.Append(ctx, some); err != nil {
 			batch.Discard()
@@ -144,18 +155,19 @@ func (p *Pump) write(ctx context.Context, txs []cdc.Transaction) error {
 	return nil
 }
 
-// idle acknowledges a position of a source that has nothing for us. It is durable before it is acknowledged:
-// at the next start a slot that is ahead of both the journal and this position has lost something.
-func (p *Pump) idle(ctx context.Context, lsn pglogrepl.LSN) error {
+// idle moves on to a position before which there is nothing that is not in the journal. It is durable before it is
+// acknowledged: at the next start a slot that is ahead of both the journal and this position has lost something.
+func (p *Pump) idle(ctx context.Context, lsn pglogrepl.LSN, now bool) error {
+	p.mirror.Advance(lsn)
 	head := p.journal.Head()
 	behind := max(p.acknowledged, head.EndLSN)
 	if lsn <= behind || head.CommitLSN != 0 && !head.Complete {
 		return nil
 	}
-	if now := time.Now(); lsn-behind < idleAckBytes && now.Sub(p.idleSince) < idleAckEvery {
-		return nil
+	if at := time.Now(); now || lsn-behind >= idleAckBytes || at.Sub(p.idleSince) >= idleAckEvery {
+		p.idleSince = at
 	} else {
-		p.idleSince = now
+		return nil
 	}
 	if err := p.control.Put(ctx, keyAcknowledged, []byte(lsn.String())); err != nil {
 		return fmt.Errorf("write acknowledged position %v: %w", lsn, err)
@@ -165,21 +177,42 @@ func (p *Pump) idle(ctx context.Context, lsn pglogrepl.LSN) error {
 	return nil
 }
 
-// events turns transactions into journal parts. The events share memory with the changes.
-func events(txs []cdc.Transaction) []journal.Part {
-	parts := make([]journal.Part, len(txs))
+// parts turns transactions into journal parts, without the tables that are not captured and without transactions that
+// hold nothing else. The events share memory with the changes, and keep their ordinals.
+func (p *Pump) parts(txs []cdc.Transaction) []journal.Part {
+	parts := make([]journal.Part, 0, len(txs))
 	for i := range txs {
-		tx, part := &txs[i], &parts[i]
-		*part = journal.Part{Transaction: tx.Transaction, First: tx.First, Complete: tx.Last, Events: make([]event.Event, len(tx.Changes))}
+		tx := &txs[i]
+		parts = append(parts, journal.Part{Transaction: tx.Transaction, First: tx.First, Complete: tx.Last})
+		part := &parts[len(parts)-1]
+		part.Events = make([]event.Event, 0, len(tx.Changes))
 		for k := range tx.Changes {
 			c := &tx.Changes[k]
-			part.Events[k] = event.Event{
+			if c.Schema != nil && !p.captures(c.Schema) {
+				continue
+			}
+			part.Events = append(part.Events, event.Event{
 				Transaction: &part.Transaction, Ordinal: tx.First + uint32(k), Op: c.Op, Schema: c.Schema,
 				Before: c.Before, After: c.After, Prefix: c.Prefix, Content: c.Content,
-			}
+			})
+		}
+		if len(part.Events) == 0 && part.First == 0 && part.Complete {
+			parts = parts[:len(parts)-1]
 		}
 	}
 	return parts
+}
+
+func (p *Pump) captures(s *row.Schema) bool {
+	if p.cfg.Captures == nil {
+		return true
+	}
+	yes, known := p.captured[s.ID]
+	if !known {
+		yes = p.cfg.Captures(s)
+		p.captured[s.ID] = yes
+	}
+	return yes
 }
 
 // ErrJournalBehind: the mirror has what the journal does not: the journal is older than it should be.

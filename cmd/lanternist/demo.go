@@ -331,8 +331,8 @@ func (n *daemon) waitForAll(ctx context.Context, conn *pgx.Conn) error {
 	}
 	for _, r := range n.runners {
 		for {
-			n.reader.RequestKeepalive()
-			wait, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
+			n.reader.RequestPosition(lsn)
+			wait, cancel := context.WithTimeout(ctx, time.Second)
 			_, err := r.Wait(wait, lsn)
 			cancel()
 			if err == nil {

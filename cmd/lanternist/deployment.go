@@ -179,7 +179,7 @@ func (d *deployment) loadCatalog(ctx context.Context) error {
 		return fmt.Errorf("connect to the source: %w", err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	tables, err := cdc.LoadCatalog(ctx, conn, d.cfg.Source.Tables)
+	tables, err := cdc.LoadPublished(ctx, conn, d.cfg.Source.Publication, d.cfg.Source.Tables)
 	if err != nil {
 		return fmt.Errorf("read the source's catalog: %w", err)
 	}

@@ -68,10 +68,11 @@ func newDaemon(d *deployment) (*daemon, error) {
 		return nil, err
 	}
 	n := &daemon{deployment: d, reader: reader}
-	n.pump = ingest.NewPump(reader, d.journal, d.mirror, d.control, d.source.ConfirmedFlush, n.maxBatch(), d.log)
+	n.pump = ingest.NewPump(ingest.PumpConfig{Slot: d.source.ConfirmedFlush, MaxBatch: n.maxBatch(), Captures: capturesOf(source)},
+		reader, d.journal, d.mirror, d.control, d.log)
 	n.loader = ingest.NewLoader(ingest.LoadConfig{
 		Workers: d.cfg.Snapshot.Workers, Session: d.cfg.Snapshot.Session.D(), RangeRows: d.cfg.Snapshot.RangeRows,
-	}, source, d.mirror, reader.RequestKeepalive, d.log)
+	}, source, d.mirror, reader.RequestPosition, d.log)
 	if n.api, err = newAPI(n); err != nil {
 		return nil, err
 	}
