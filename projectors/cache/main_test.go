@@ -132,25 +132,39 @@ func wantLookup(t *testing.T, s *Store, lookup, value string, want ...string) {
 	}
 }
 
-// dump copies all keys of the client's prefix, as a backup or a replica that has fallen behind has them.
+// dump copies all keys of the client's prefix, as they are at one moment, as a backup or a replica that has fallen behind
+// has them.
 func dump(t *testing.T, c *Client) map[string]string {
 	t.Helper()
+	pairs, err := c.redis.Eval(t.Context(), `
+		local answer = {}
+		for _, key in ipairs(redis.call('KEYS', ARGV[1])) do
+			answer[#answer + 1] = key
+			answer[#answer + 1] = redis.call('DUMP', key)
+		end
+		return answer`, nil, escapeGlob(c.cfg.Prefix)+"*").StringSlice()
+	must(t, err)
 	copied := map[string]string{}
-	for _, key := range allKeys(t, c) {
-		copied[key] = c.redis.Dump(t.Context(), key).Val()
+	for i := 0; i < len(pairs); i += 2 {
+		copied[pairs[i]] = pairs[i+1]
 	}
 	return copied
 }
 
-// restore makes Redis what it was when dump was called.
+// restore makes Redis what it was when dump was called, in one step.
 func restore(t *testing.T, c *Client, copied map[string]string) {
 	t.Helper()
-	for _, key := range allKeys(t, c) {
-		must(t, c.redis.Del(t.Context(), key).Err())
-	}
-	for key, value := range copied {
-		must(t, c.redis.RestoreReplace(t.Context(), key, 0, value).Err())
-	}
+	keys := allKeys(t, c)
+	_, err := c.redis.TxPipelined(t.Context(), func(p redis.Pipeliner) error {
+		for _, key := range keys {
+			p.Del(t.Context(), key)
+		}
+		for key, value := range copied {
+			p.RestoreReplace(t.Context(), key, 0, value)
+		}
+		return nil
+	})
+	must(t, err)
 }
 
 func allKeys(t *testing.T, c *Client) []string {

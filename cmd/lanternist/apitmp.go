@@ -1,5 +1,0 @@
-package main
-
-type initCmd struct{}
-
-func (initCmd) Run() error        { return nil }

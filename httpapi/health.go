@@ -1,0 +1,50 @@
+package httpapi
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/lanternist/lanternist/projectors"
+)
+
+const (
+	healthPath = "/healthz"
+	readyPath  = "/readyz"
+)
+
+type healthOutput struct {
+	Body healthBody
+}
+
+type healthBody struct {
+	Status string `json:"status"`
+}
+
+func (s *Server) registerHealth(api huma.API) {
+	health := get("get-health", healthPath, "operation", "Whether the process answers")
+	huma.Register(api, health, func(context.Context, *struct{}) (*healthOutput, error) {
+		return &healthOutput{Body: healthBody{Status: "ok"}}, nil
+	})
+	ready := get("get-readiness", readyPath, "operation", "Whether every view can be read", 503)
+	huma.Register(api, ready, func(context.Context, *struct{}) (*healthOutput, error) {
+		if waiting := notReady(s.Status().Projectors); len(waiting) > 0 {
+			return nil, problem(http.StatusServiceUnavailable, "not ready: %v", waiting)
+		}
+		return &healthOutput{Body: healthBody{Status: "ready"}}, nil
+	})
+}
+
+// notReady names the projectors whose documents cannot be relied on: not loaded yet, or stopped. One that repeats what
+// failed is behind, and says so in every answer, but what it has can be read.
+func notReady(all []ProjectorStatus) []string {
+	var names []string
+	for _, p := range all {
+		running := p.State == projectors.StateRunning || p.State == projectors.StateRetrying
+		if !running || p.Generation == 0 {
+			names = append(names, p.Projector+" is "+string(p.State))
+		}
+	}
+	return names
+}

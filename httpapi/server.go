@@ -1,0 +1,190 @@
+package httpapi
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/lanternist/lanternist/cdc"
+	"github.com/lanternist/lanternist/deadletter"
+	"github.com/lanternist/lanternist/event"
+	"github.com/lanternist/lanternist/journal"
+	"github.com/lanternist/lanternist/mirror"
+)
+
+// Source is what the API needs of a *cdc.Reader.
+type Source interface {
+	// RequestKeepalive asks the source where its log ends now. It is cheap to call often.
+	RequestKeepalive()
+	Stats() cdc.Stats
+}
+
+// Parts is what the API speaks for. All are required but those that say otherwise.
+type Parts struct {
+	Views   []*View
+	Source  Source
+	Journal *journal.Journal
+	Mirror  *mirror.Mirror
+	Letters *deadletter.Store
+	// Envelope appends an event as consumers see it, in JSON.
+	Envelope func(dst []byte, ev *event.Event) ([]byte, error)
+	// Metrics is what /metrics shows; the API adds its own.
+	Metrics *prometheus.Registry
+}
+
+// Server is the API.
+type Server struct {
+	cfg      Config
+	views    map[string]*View
+	names    []string // of the views, in the order given
+	source   Source
+	journal  *journal.Journal
+	mirror   *mirror.Mirror
+	letters  *deadletter.Store
+	envelope func(dst []byte, ev *event.Event) ([]byte, error)
+	log      *slog.Logger
+
+	transactions resolver
+	follower     *transactions // the same, when it reads the journal
+	waiters      chan struct{}
+	metrics      *metrics
+	rebuilds     *rebuilds
+	handler      http.Handler
+	started      time.Time
+
+	mu      sync.Mutex
+	address net.Addr
+}
+
+// New makes the API. It does no I/O.
+func New(cfg Config, parts Parts, log *slog.Logger) (*Server, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.withDefaults()
+	s := &Server{
+		cfg: cfg, views: map[string]*View{}, source: parts.Source, journal: parts.Journal, mirror: parts.Mirror,
+		letters: parts.Letters, envelope: parts.Envelope, log: log,
+		waiters: make(chan struct{}, cfg.MaxWaiters), rebuilds: newRebuilds(log), started: time.Now(),
+	}
+	for _, v := range parts.Views {
+		if v.Cache == nil && v.Search == nil {
+			return nil, fmt.Errorf("http: view %s is in no sink", v.name())
+		}
+		s.views[v.name()] = v
+		s.names = append(s.names, v.name())
+	}
+	s.follower = newTransactions(parts.Journal, cfg.SourceURL, log)
+	s.transactions = s.follower
+	var err error
+	if s.metrics, err = newMetrics(parts.Metrics, s); err != nil {
+		return nil, err
+	}
+	s.handler = s.routes(parts.Metrics)
+	return s, nil
+}
+
+// Handler answers requests, for a server of the caller's own. Run must be running all the same for rebuilds to stop, and for
+// transactions to be known without asking the source.
+func (s *Server) Handler() http.Handler { return s.handler }
+
+// Address is where the server listens; nil before it does.
+func (s *Server) Address() net.Addr {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.address
+}
+
+// Run listens and answers until ctx is done, whose cause it returns, or until it cannot listen. Requests in flight may go on for
+// Config.StopTimeout; rebuilds that were started here end, and leave the live generation as it was.
+func (s *Server) Run(ctx context.Context) error {
+	listener, err := s.listen(ctx)
+	if err != nil {
+		return err
+	}
+	server := &http.Server{
+		Handler:           s.handler,
+		ReadHeaderTimeout: readHeaderTimeout,
+		ReadTimeout:       readBodyTimeout,
+		WriteTimeout:      s.cfg.MaxWait + s.cfg.ReadTimeout + 10*time.Second,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+	background, stop := context.WithCancel(ctx)
+	defer stop()
+	var running sync.WaitGroup
+	running.Go(func() { s.follower.run(background) })
+	defer running.Wait()
+	defer s.rebuilds.stop()
+	defer stop()
+
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(listener) }()
+	s.log.Info("listening", "url", s.URL())
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve http on %s: %w", s.cfg.Listen, err)
+	case <-ctx.Done():
+	}
+	if err := s.shutdown(server); err != nil {
+		return fmt.Errorf("stop http server: %w", err)
+	}
+	<-failed
+	return context.Cause(ctx)
+}
+
+// shutdown lets requests in flight end, and then ends them.
+func (s *Server) shutdown(server *http.Server) error {
+	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.StopTimeout)
+	defer cancel()
+	err := server.Shutdown(ctx)
+	if errors.Is(err, context.DeadlineExceeded) {
+		s.log.Warn("requests cut off", "after", s.cfg.StopTimeout)
+		err = server.Close()
+	}
+	return err
+}
+
+func (s *Server) listen(ctx context.Context) (net.Listener, error) {
+	var conf *tls.Config
+	if s.cfg.TLSCert != "" {
+		pair, err := tls.LoadX509KeyPair(s.cfg.TLSCert, s.cfg.TLSKey)
+		if err != nil {
+			return nil, fmt.Errorf("http: certificate: %w", err)
+		}
+		conf = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12, NextProtos: []string{"h2", "http/1.1"}}
+	}
+	var lc net.ListenConfig
+	listener, err := lc.Listen(ctx, "tcp", s.cfg.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("http: %w", err)
+	}
+	s.mu.Lock()
+	s.address = listener.Addr()
+	s.mu.Unlock()
+	if conf != nil {
+		listener = tls.NewListener(listener, conf)
+	}
+	return listener, nil
+}
+
+// URL is where the API can be found, once it listens.
+func (s *Server) URL() string {
+	scheme, host := "http", s.cfg.Listen
+	if s.cfg.TLSCert != "" {
+		scheme = "https"
+	}
+	if a := s.Address(); a != nil {
+		host = a.String()
+	}
+	return scheme + "://" + host
+}

@@ -1,0 +1,165 @@
+package httpapi
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/lanternist/lanternist/event"
+	"github.com/lanternist/lanternist/projectors"
+	"github.com/lanternist/lanternist/views"
+)
+
+// Status is the body of /v1/status.
+type Status struct {
+	Version    string            `json:"version"`
+	Epoch      string            `json:"epoch" doc:"The source's system identifier and timeline."`
+	Started    time.Time         `json:"started"`
+	Ready      bool              `json:"ready"`
+	Source     SourceStatus      `json:"source"`
+	Journal    JournalStatus     `json:"journal"`
+	Mirror     MirrorStatus      `json:"mirror"`
+	Projectors []ProjectorStatus `json:"projectors" doc:"Ordered by name."`
+	Waiting    int               `json:"waiting" doc:"Requests that wait for a token."`
+}
+
+// SourceStatus is how the daemon and the source's slot stand.
+type SourceStatus struct {
+	Connected    bool      `json:"connected"`
+	Received     string    `json:"received" doc:"The highest position received."`
+	WALEnd       string    `json:"wal_end" doc:"The source's position as last named by it."`
+	Acknowledged string    `json:"acknowledged" doc:"The position up to which the source need not keep its log."`
+	LagBytes     uint64    `json:"lag_bytes" doc:"From acknowledged to wal_end."`
+	Reconnects   uint64    `json:"reconnects"`
+	Heard        time.Time `json:"heard,omitzero" doc:"When the last keepalive came."`
+}
+
+// JournalStatus is what the journal holds.
+type JournalStatus struct {
+	Identity string       `json:"identity"`
+	First    event.Offset `json:"first" doc:"The oldest offset retained."`
+	Head     event.Offset `json:"head" doc:"The newest."`
+	LSN      string       `json:"lsn" doc:"Everything committed before it is in the journal."`
+	Time     time.Time    `json:"time,omitzero" doc:"When the last batch was appended."`
+}
+
+// MirrorStatus is how far the mirror is.
+type MirrorStatus struct {
+	Offset event.Offset `json:"offset"`
+	LSN    string       `json:"lsn"`
+}
+
+// ProjectorStatus is a projector's status with its position as Postgres prints it.
+type ProjectorStatus struct {
+	projectors.Status
+	LSN string `json:"lsn"`
+}
+
+type statusOutput struct {
+	Body Status
+}
+
+type viewsOutput struct {
+	Body viewsBody
+}
+
+type viewsBody struct {
+	Views []viewEntry `json:"views"`
+}
+
+type viewEntry struct {
+	Name    string       `json:"name"`
+	Hash    string       `json:"hash" doc:"Changes with the definition."`
+	Root    string       `json:"root" doc:"The table that has a row for each document."`
+	Sinks   []string     `json:"sinks"`
+	Lookups [][]string   `json:"lookups,omitempty" doc:"The fields of each lookup."`
+	Fields  []fieldEntry `json:"fields"`
+}
+
+type fieldEntry struct {
+	Path string `json:"path"`
+	Type string `json:"type" doc:"The Postgres type, or object."`
+	Many bool   `json:"many,omitempty" doc:"A list."`
+}
+
+func (s *Server) registerStatus(api huma.API) {
+	huma.Register(api, get("get-status", "/v1/status", "operation", "Where everything stands"), func(context.Context, *struct{}) (*statusOutput, error) {
+		return &statusOutput{Body: s.Status()}, nil
+	})
+}
+
+func (s *Server) registerViews(api huma.API) {
+	huma.Register(api, get("list-views", "/v1/views", "views", "List the views"), func(context.Context, *struct{}) (*viewsOutput, error) {
+		out := &viewsOutput{Body: viewsBody{Views: []viewEntry{}}}
+		for _, name := range s.names {
+			out.Body.Views = append(out.Body.Views, entryOf(s.views[name]))
+		}
+		return out, nil
+	})
+}
+
+func entryOf(v *View) viewEntry {
+	e := viewEntry{Name: v.name(), Hash: v.Definition.Hash(), Root: v.Definition.Root().QualifiedName(), Fields: []fieldEntry{}}
+	if v.Cache != nil {
+		e.Sinks = append(e.Sinks, "cache")
+		for _, l := range v.Definition.Cache().Lookups {
+			e.Lookups = append(e.Lookups, l.Fields)
+		}
+	}
+	if v.Search != nil {
+		e.Sinks = append(e.Sinks, "search")
+	}
+	e.Fields = appendFields(e.Fields, v.Definition.Fields())
+	return e
+}
+
+func appendFields(dst []fieldEntry, fields []views.Field) []fieldEntry {
+	for _, f := range fields {
+		entry := fieldEntry{Path: f.Path, Type: f.Type.Name, Many: f.Many}
+		if len(f.Children) > 0 {
+			entry.Type = "object"
+		}
+		dst = appendFields(append(dst, entry), f.Children)
+	}
+	return dst
+}
+
+// Status is where everything stands now. It does no I/O.
+func (s *Server) Status() Status {
+	stats, head := s.source.Stats(), s.journal.Head()
+	progress, _ := s.mirror.Progress()
+	status := Status{
+		Version: s.version(), Epoch: s.cfg.Epoch, Started: s.started.UTC(), Waiting: len(s.waiters),
+		Source: SourceStatus{
+			Connected: stats.Connected, Received: stats.Received.String(), WALEnd: stats.WALEnd.String(),
+			Acknowledged: stats.Acknowledged.String(), LagBytes: stats.LagBytes, Reconnects: stats.Reconnects, Heard: stats.Keepalive.Time,
+		},
+		Journal: JournalStatus{
+			Identity: s.journal.Identity(), First: event.NewOffset(s.journal.First(), 0), Head: head.Offset,
+			LSN: head.EndLSN.String(), Time: head.Time,
+		},
+		Mirror:     MirrorStatus{Offset: progress.Offset, LSN: progress.LSN.String()},
+		Projectors: []ProjectorStatus{},
+	}
+	for _, p := range s.projectors() {
+		st := p.Status()
+		status.Projectors = append(status.Projectors, ProjectorStatus{Status: st, LSN: st.LSN.String()})
+	}
+	slices.SortFunc(status.Projectors, func(a, b ProjectorStatus) int { return strings.Compare(a.Projector, b.Projector) })
+	status.Ready = len(notReady(status.Projectors)) == 0
+	return status
+}
+
+// projectors lists the projectors of all views.
+func (s *Server) projectors() []Projector {
+	var all []Projector
+	for _, name := range s.names {
+		for _, p := range s.views[name].projectors() {
+			all = append(all, p)
+		}
+	}
+	return all
+}
