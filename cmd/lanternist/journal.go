@@ -10,11 +10,12 @@ import (
 	"github.com/lanternist/lanternist/config"
 	"github.com/lanternist/lanternist/event"
 	"github.com/lanternist/lanternist/journal"
+	"github.com/lanternist/lanternist/journal/segments"
 	"github.com/lanternist/lanternist/schemas"
 )
 
 type journalCmd struct {
-	Dump journalDumpCmd `cmd:"" help:"Print batches or events. While the daemon runs, events are read through its API."`
+	Dump journalDumpCmd `cmd:"" help:"Print batches, or with --events the events. The daemon may be running."`
 }
 
 type journalDumpCmd struct {
@@ -25,11 +26,15 @@ type journalDumpCmd struct {
 	JSON   bool   `help:"Print JSON lines."`
 }
 
-// Run prints the journal of a stopped daemon from its folder; that of a running one through its API.
+// Run prints batches from where they are stored. Events need the tables' definitions as well, which only one process
+// can have open: while the daemon runs they are read through its API.
 func (c *journalDumpCmd) Run(a *app) error {
 	cfg, err := c.load()
 	if err != nil {
 		return err
+	}
+	if !c.Events {
+		return c.dumpBatches(a, cfg)
 	}
 	client, err := newClient(cfg)
 	if err != nil {
@@ -40,6 +45,21 @@ func (c *journalDumpCmd) Run(a *app) error {
 		return c.dumpStored(a, cfg)
 	}
 	return err
+}
+
+// dumpBatches prints batches without opening the journal for writing.
+func (c *journalDumpCmd) dumpBatches(a *app, cfg *config.Config) (err error) {
+	var engine journal.Log
+	if cfg.Journal.URL.IsZero() {
+		engine, err = segments.OpenView(cfg.Path(cfg.Journal.Dir))
+	} else {
+		engine, err = openEngine(a.ctx, cfg, quiet)
+	}
+	if err != nil {
+		return fmt.Errorf("open journal: %w", err)
+	}
+	defer func() { err = errors.Join(err, engine.Close()) }()
+	return journal.Dump(a.ctx, a.stdout, engine, nil, journal.DumpOptions{From: c.From, To: c.To, JSON: c.JSON})
 }
 
 // dumpRunning prints the events that the API has.
@@ -114,5 +134,5 @@ func (c *journalDumpCmd) dumpStored(a *app, cfg *config.Config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, engine.Close()) }()
-	return journal.Dump(a.ctx, a.stdout, engine, registry, journal.DumpOptions{From: c.From, To: c.To, Events: c.Events, JSON: c.JSON})
+	return journal.Dump(a.ctx, a.stdout, engine, registry, journal.DumpOptions{From: c.From, To: c.To, Events: true, JSON: c.JSON})
 }

@@ -1,0 +1,268 @@
+// Package segments is the journal's engine on one machine: append-only segment files (hashicorp/raft-wal) in
+// one folder, one fsync per entry.
+//
+// Invariants: one process has the folder open at a time. Opening reads the last segment's frame headers and
+// its last entry, whatever the log's size. A torn last append is cut off; entries that are missing although
+// later ones are there are ErrCorrupt, and nothing is cut. Checking an entry's bytes is left to package
+// journal, which does so at each read.
+package segments
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+
+	"github.com/hashicorp/raft"
+	wal "github.com/hashicorp/raft-wal"
+	"github.com/hashicorp/raft-wal/metadb"
+	"github.com/hashicorp/raft-wal/segment"
+	"github.com/hashicorp/raft-wal/types"
+
+	"github.com/lanternist/lanternist/journal"
+)
+
+// Config of a log. The zero value is ready for use.
+type Config struct {
+	// SegmentSize is the size at which a segment file is closed and the next one begun, in bytes; space is
+	// freed a segment at a time. It applies to segments begun from now on. Default 64 MiB, at most 1 GiB.
+	SegmentSize int
+}
+
+// maxEntry leaves the entry's frame room under the limit that raft-wal reads by, but does not write by.
+const maxEntry = segment.MaxEntrySize - 4096
+
+// Log is an open log. It implements journal.Log.
+type Log struct {
+	dir  string
+	lock *lock
+	meta *metaStore
+	wal  *wal.WAL
+
+	mu     sync.Mutex // held by Append and Close
+	broken error      // of an append whose outcome is unknown
+	closed bool
+}
+
+// Open opens the log in dir, creating it when it is not there. It returns journal.ErrLocked when it is open
+// already, and journal.ErrCorrupt when acknowledged entries are missing at its end.
+func Open(dir string, cfg Config, log *slog.Logger) (*Log, error) {
+	l, err := open(dir, cfg, log)
+	if err != nil {
+		return nil, fmt.Errorf("open journal segments %s: %w", dir, err)
+	}
+	return l, nil
+}
+
+func open(dir string, cfg Config, log *slog.Logger) (*Log, error) {
+	if cfg.SegmentSize < 0 || cfg.SegmentSize > 1<<30 {
+		return nil, fmt.Errorf("segment size %d is not between 0 and %d bytes", cfg.SegmentSize, 1<<30)
+	}
+	if cfg.SegmentSize == 0 {
+		cfg.SegmentSize = wal.DefaultSegmentSize
+	}
+	if err := makeDir(dir); err != nil {
+		return nil, err
+	}
+	lock, err := lockDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	l := &Log{dir: dir, lock: lock, meta: &metaStore{segmentSize: cfg.SegmentSize, log: log}}
+	l.wal, err = wal.Open(dir, wal.WithMetaStore(l.meta), wal.WithSegmentSize(cfg.SegmentSize), wal.WithLogger(bridge(log)))
+	if err != nil {
+		if errors.Is(err, types.ErrCorrupt) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, io.EOF) {
+			err = fmt.Errorf("%w: %w", journal.ErrCorrupt, err)
+		}
+		return nil, errors.Join(err, l.closeMeta(), lock.release())
+	}
+	return l, nil
+}
+
+// makeDir makes the folder and makes its name durable.
+func makeDir(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	parent, err := os.Open(filepath.Dir(filepath.Clean(dir)))
+	if err != nil {
+		return err
+	}
+	return errors.Join(parent.Sync(), parent.Close())
+}
+
+// Append implements journal.Log. It cannot be interrupted once it writes.
+func (l *Log) Append(ctx context.Context, sequence uint64, entry []byte) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.usable(ctx); err != nil {
+		return err
+	}
+	if len(entry) > maxEntry {
+		return fmt.Errorf("%w: %d bytes, at most %d", journal.ErrTooLarge, len(entry), maxEntry)
+	}
+	last, err := l.wal.LastIndex()
+	if err != nil {
+		return err
+	}
+	if sequence == 0 || last != 0 && sequence != last+1 {
+		return fmt.Errorf("%w: the last entry is %d, cannot append %d", journal.ErrFenced, last, sequence)
+	}
+	if err := l.wal.StoreLog(&raft.Log{Index: sequence, Data: entry, Extensions: appendMark(nil, sequence)}); err != nil {
+		// The entry may or may not be on disk, and the writer's state is not to be trusted.
+		l.broken = err
+		return err
+	}
+	return nil
+}
+
+// usable says why the log cannot be used. The caller holds mu.
+func (l *Log) usable(ctx context.Context) error {
+	switch {
+	case l.closed:
+		return journal.ErrClosed
+	case l.broken != nil:
+		return fmt.Errorf("%w: %w", journal.ErrBroken, l.broken)
+	default:
+		return ctx.Err()
+	}
+}
+
+// Read implements journal.Log.
+func (l *Log) Read(ctx context.Context, sequence uint64) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	entry, err := l.read(sequence)
+	if errors.Is(err, fs.ErrClosed) {
+		// raft-wal counts a reader only after it has looked up the segment: a trim in between may close the file
+		// under it. The second look finds what is there now.
+		entry, err = l.read(sequence)
+	}
+	return entry, err
+}
+
+// read reads an entry once.
+func (l *Log) read(sequence uint64) ([]byte, error) {
+	// raft-wal still finds trimmed entries that lie in its last segment.
+	first, err := l.wal.FirstIndex()
+	if err != nil {
+		return nil, closedError(err)
+	}
+	if sequence < first {
+		return nil, journal.ErrNotFound
+	}
+	var entry raft.Log
+	err = l.get(sequence, &entry)
+	switch {
+	case err == nil:
+		if marked, ok := readMark(entry.Extensions); !ok || marked != sequence || entry.Index != sequence {
+			return nil, fmt.Errorf("%w: in the place of entry %d is one that says it is %d", journal.ErrCorrupt, sequence, entry.Index)
+		}
+		return entry.Data, nil
+	case errors.Is(err, wal.ErrNotFound):
+		return nil, journal.ErrNotFound
+	case errors.Is(err, wal.ErrClosed):
+		return nil, journal.ErrClosed
+	case errors.As(err, new(*fs.PathError)):
+		return nil, err // the disk or the system does not answer
+	default:
+		return nil, fmt.Errorf("%w: %w", journal.ErrCorrupt, err)
+	}
+}
+
+// get reads a raft log. Damaged bytes can make raft-wal's decoder panic.
+func (l *Log) get(sequence uint64, entry *raft.Log) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %v", wal.ErrCorrupt, p)
+		}
+	}()
+	return l.wal.GetLog(sequence, entry)
+}
+
+// Bounds implements journal.Log.
+func (l *Log) Bounds(ctx context.Context) (first, last uint64, err error) {
+	if err := ctx.Err(); err != nil {
+		return 0, 0, err
+	}
+	// The last is read first: a trim in between may raise the first, but never over it.
+	if last, err = l.wal.LastIndex(); err != nil {
+		return 0, 0, closedError(err)
+	}
+	if first, err = l.wal.FirstIndex(); err != nil {
+		return 0, 0, closedError(err)
+	}
+	return first, last, nil
+}
+
+// closedError gives raft-wal's error for a closed log our name.
+func closedError(err error) error {
+	if errors.Is(err, wal.ErrClosed) {
+		return journal.ErrClosed
+	}
+	return err
+}
+
+// Trim implements journal.Log. It commits to the metadata, and removes the segments that lie before.
+func (l *Log) Trim(ctx context.Context, before uint64) error {
+	first, last, err := l.Bounds(ctx)
+	if err != nil {
+		return err
+	}
+	if before = min(before, last); before <= first {
+		return nil
+	}
+	return closedError(l.wal.DeleteRange(first, before-1))
+}
+
+// Size implements journal.Log: the length of all segment files. The last one is allocated ahead.
+func (l *Log) Size(context.Context) (int64, error) { return sizeOf(l.dir) }
+
+// sizeOf is the length of all segment files in a folder.
+func sizeOf(dir string) (int64, error) {
+	files, err := segmentFiles(dir)
+	if err != nil {
+		return 0, err
+	}
+	var size int64
+	for _, f := range files {
+		info, err := os.Stat(f.path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // trimmed meanwhile
+		}
+		if err != nil {
+			return 0, err
+		}
+		size += info.Size()
+	}
+	return size, nil
+}
+
+// MaxEntry implements journal.Log.
+func (l *Log) MaxEntry() int { return maxEntry }
+
+// Close implements journal.Log.
+func (l *Log) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return nil
+	}
+	l.closed = true
+	return errors.Join(l.wal.Close(), l.closeMeta(), l.lock.release())
+}
+
+// closeMeta closes the metadata, which the WAL opens but does not close.
+func (l *Log) closeMeta() error {
+	err := l.meta.Close()
+	if errors.Is(err, metadb.ErrUnintialized) {
+		return nil
+	}
+	return err
+}
