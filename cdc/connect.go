@@ -143,18 +143,6 @@ func serverVersion(conn *pgconn.PgConn) (int, error) {
 	return major*10000 + minor, nil
 }
 
-// query runs one statement on a replication connection and returns the values of its rows.
-func query(ctx context.Context, conn *pgconn.PgConn, sql string) ([][][]byte, error) {
-	results, err := conn.Exec(ctx, sql).ReadAll()
-	if err != nil {
-		return nil, err
-	}
-	if len(results) != 1 {
-		return nil, fmt.Errorf("%d result sets, want 1", len(results))
-	}
-	return results[0].Rows, nil
-}
-
 // quoteLiteral is s as an SQL string constant.
 func quoteLiteral(s string) string {
 	quoted := "'" + strings.ReplaceAll(s, "'", "''") + "'"

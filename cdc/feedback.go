@@ -170,7 +170,7 @@ func sendStatus(ctx context.Context, conn *pgconn.PgConn, lsn pglogrepl.LSN, rep
 		return fmt.Errorf("send status: %w", err)
 	}
 	if ctx.Err() != nil { // asked after the deadline was set: whoever ends ctx sets a nearer one next
-		return nil
+		return nil //nolint:nilerr // nothing is to be sent any more
 	}
 	err := pglogrepl.SendStandbyStatusUpdate(ctx, conn, pglogrepl.StandbyStatusUpdate{
 		WALWritePosition: lsn, WALFlushPosition: lsn, WALApplyPosition: lsn, ReplyRequested: reply,

@@ -37,12 +37,6 @@ func (r *registrar) Register(_ context.Context, s *row.Schema) (*row.Schema, err
 	return &with, nil
 }
 
-func (r *registrar) count() int {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return len(r.given)
-}
-
 // source is a database with its configuration, set up for one test.
 type source struct {
 	*devstack.Database

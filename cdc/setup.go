@@ -109,7 +109,7 @@ func createSlot(ctx context.Context, cfg Config, conn *pgconn.PgConn, name strin
 		why = fmt.Errorf("not done within %s: %w", cfg.CreateTimeout, waitedFor(ctx, cfg, conn.PID()))
 	}
 	if why != nil {
-		got = answer(cancelCreation(conn, answered))
+		got = cancelCreation(conn, answered)
 		if got.err != nil {
 			return newSlot{}, fmt.Errorf("create slot %s: %w", name, why)
 		}

@@ -155,7 +155,7 @@ func TestUnknownParametersAreRefused(t *testing.T) {
 		w.get(path).want(t, 422)
 	}
 	w.get("/v1/nothing").want(t, 404)
-	if r := w.do(http.MethodDelete, "/v1/views/orders/1"); r.StatusCode != http.StatusMethodNotAllowed && r.StatusCode != 404 {
+	if r := w.do(http.MethodDelete, "/v1/views/orders/1"); r.StatusCode != http.StatusMethodNotAllowed && r.StatusCode != http.StatusNotFound {
 		t.Errorf("DELETE: %d", r.StatusCode)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/lanternist/lanternist/projectors"
 )
 
+// ViewInput names a view.
 type ViewInput struct {
 	View string `path:"view" doc:"Name of the view."`
 }
@@ -109,8 +110,8 @@ func newRebuilds(log *slog.Logger) *rebuilds {
 // stop ends those that run and waits for their end. None is started any more.
 func (r *rebuilds) stop() {
 	r.cancel()
-	r.mu.Lock() // whoever is in start has added its goroutines
-	r.mu.Unlock()
+	r.mu.Lock()   // whoever is in start has added its goroutines
+	r.mu.Unlock() //nolint:staticcheck // empty on purpose, see above
 	r.running.Wait()
 }
 

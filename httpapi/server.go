@@ -138,7 +138,9 @@ func (s *Server) Run(ctx context.Context) error {
 	if err := s.shutdown(server); err != nil {
 		return fmt.Errorf("stop http server: %w", err)
 	}
-	<-failed
+	if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve http: %w", err)
+	}
 	return context.Cause(ctx)
 }
 

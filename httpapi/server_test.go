@@ -350,7 +350,7 @@ func TestRun(t *testing.T) {
 		if err == nil {
 			_, err = io.Copy(io.Discard, resp.Body)
 			err = errors.Join(err, resp.Body.Close())
-			if resp.StatusCode != 200 {
+			if resp.StatusCode != http.StatusOK {
 				err = errors.New(resp.Status)
 			}
 		}

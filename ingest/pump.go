@@ -215,10 +215,10 @@ func (p *Pump) captures(s *row.Schema) bool {
 	return yes
 }
 
-// ErrJournalBehind: the mirror has what the journal does not: the journal is older than it should be.
+// ErrJournalBehind means that the mirror has what the journal does not: the journal is older than it should be.
 var ErrJournalBehind = errors.New("journal is behind the mirror")
 
-// ErrMirrorBehind: the mirror needs batches that the journal no longer has.
+// ErrMirrorBehind means that the mirror needs batches that the journal no longer has.
 var ErrMirrorBehind = errors.New("mirror is behind the journal's first batch")
 
 // CatchUp applies to the mirror what the journal has and the mirror does not. A new mirror starts at the

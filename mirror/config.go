@@ -80,7 +80,7 @@ func openDB(cfg Config, log *slog.Logger) (*pebble.DB, *pebble.Lock, error) {
 	lock, err := pebble.LockDirectory(cfg.Dir, cfg.fs)
 	if err != nil {
 		if isLocked(err) {
-			return nil, nil, fmt.Errorf("%w: %s is in use; only one process can have it open (%v)", ErrLocked, absolute(cfg.Dir), err)
+			return nil, nil, fmt.Errorf("%w: %s is in use; only one process can have it open (%w)", ErrLocked, absolute(cfg.Dir), err)
 		}
 		return nil, nil, fmt.Errorf("lock mirror folder %s: %w", cfg.Dir, err)
 	}

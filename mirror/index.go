@@ -68,7 +68,7 @@ func (m *Mirror) restoreIndexes() error {
 	d := &declarations{Next: 1}
 	if v != nil {
 		if err := json.Unmarshal(v, d); err != nil {
-			return fmt.Errorf("%w: index declarations: %v", ErrCorrupt, err)
+			return fmt.Errorf("%w: index declarations: %w", ErrCorrupt, err)
 		}
 	}
 	m.declared.Store(d)

@@ -118,7 +118,7 @@ func TestVisitsStopAndFail(t *testing.T) {
 			"lookup": snap.Lookup(byCustomer, keyOf("7"), func([]byte, Record) error { visits++; return end }),
 			"keys":   snap.LookupKeys(byCustomer, keyOf("7"), func([]byte) error { visits++; return end }),
 		} {
-			if stopped := end == ErrStop; stopped != (err == nil) || (!stopped && !errors.Is(err, boom)) {
+			if stopped := errors.Is(end, ErrStop); stopped != (err == nil) || (!stopped && !errors.Is(err, boom)) {
 				t.Errorf("%s ended by %v returned %v", name, end, err)
 			}
 		}

@@ -100,7 +100,7 @@ func (m *Mirror) restoreTables() error {
 func (m *Mirror) restoreTable(t *table, state []byte) error {
 	var stored tableState
 	if err := json.Unmarshal(state, &stored); err != nil {
-		return fmt.Errorf("%w: %v", ErrCorrupt, err)
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	t.setState(stored)
 	v, err := m.value(spaceKey(spaceCount, t.oid, nil))
@@ -122,7 +122,6 @@ func (m *Mirror) restoreTable(t *table, state []byte) error {
 // plan says where in the rows of one schema the table's indexed columns are.
 type plan struct {
 	schema  *row.Schema
-	checked bool    // the schema's key columns are those that rows are stored by
 	columns [][]int // for each index of the table; -1 for a column that the schema does not have
 }
 

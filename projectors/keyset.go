@@ -27,9 +27,3 @@ func (s *keySet) add(key []byte) bool {
 	s.current[string(key)] = struct{}{}
 	return true
 }
-
-// reset forgets every key.
-func (s *keySet) reset() {
-	clear(s.current)
-	clear(s.older)
-}

@@ -115,6 +115,8 @@ func (r *Runner) replace(ctx context.Context, progress Progress) error {
 
 // takeOver ends the live follower and goes on with the one that Rebuild has built. Between, nothing is promised: what readers
 // see next shows at least what they were promised of the old one. When it fails the live one stays.
+//
+//nolint:revive // at is the live follower's, not the call's
 func (r *Runner) takeOver(ctx context.Context, live *follower, at context.Context, h handover) (*follower, context.Context, error) {
 	next := h.next
 	nextAt := next.start(ctx)
@@ -125,7 +127,7 @@ func (r *Runner) takeOver(ctx context.Context, live *follower, at context.Contex
 	if err != nil {
 		r.abandon(ctx, next)
 		h.done <- err
-		return live, at, nil
+		return live, at, nil //nolint:nilerr // Rebuild returns it
 	}
 	live.stop(ctx, true)
 	h.done <- nil

@@ -22,7 +22,7 @@ func (r *round) reconcile(ctx context.Context) error {
 			return own
 		})
 		if own != nil {
-			return nil
+			return nil //nolint:nilerr // returned below
 		}
 		return err
 	})

@@ -5,7 +5,6 @@ import (
 	"math"
 	"slices"
 	"strconv"
-	"time"
 
 	"cel.dev/cel-go/common/types"
 	"cel.dev/cel-go/common/types/ref"
@@ -38,7 +37,7 @@ func appendCEL(dst []byte, v ref.Val) ([]byte, error) {
 	case types.Timestamp:
 		return v.UTC().AppendFormat(dst, `"2006-01-02T15:04:05.999999+00:00"`), nil
 	case types.Duration:
-		return fmt.Appendf(dst, `"%ss"`, strconv.FormatFloat(time.Duration(v.Duration).Seconds(), 'f', -1, 64)), nil
+		return fmt.Appendf(dst, `"%ss"`, strconv.FormatFloat(v.Seconds(), 'f', -1, 64)), nil
 	case *documentValue:
 		return (*instance)(v).appendObject(dst)
 	case traits.Lister:

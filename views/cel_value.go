@@ -46,7 +46,7 @@ func (d *documentValue) ConvertToNative(t reflect.Type) (any, error) {
 // ConvertToType knows only the type of the object itself.
 func (d *documentValue) ConvertToType(t ref.Type) ref.Val {
 	if t == types.TypeType {
-		return types.NewObjectTypeValue(d.object.typ)
+		return types.NewObjectType(d.object.typ)
 	}
 	return types.NewErr("an object of a document is not a %s", t.TypeName())
 }
@@ -85,7 +85,7 @@ func (r *rowValue) ConvertToNative(t reflect.Type) (any, error) {
 // ConvertToType knows only the type of the row itself.
 func (r *rowValue) ConvertToType(t ref.Type) ref.Val {
 	if t == types.TypeType {
-		return types.NewObjectTypeValue(r.object.rowType)
+		return types.NewObjectType(r.object.rowType)
 	}
 	return types.NewErr("a row is not a %s", t.TypeName())
 }
@@ -246,10 +246,10 @@ func numbers(v any) (any, error) {
 // parseTime reads a date or timestamp of the years that CEL has, 1 to 9999.
 func parseTime(class row.Class, text string) (time.Time, error) {
 	layout := "2006-01-02 15:04:05.999999"
-	switch {
-	case class == row.Date:
+	switch class {
+	case row.Date:
 		layout = time.DateOnly
-	case class == row.TimestampTZ:
+	case row.TimestampTZ:
 		layout += "-07"
 		if i := strings.LastIndexAny(text, "+-"); i >= 0 && len(text)-i > 3 {
 			layout += ":00"

@@ -60,7 +60,7 @@ func (c *demoCmd) Run(a *app) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	cfg, err := c.configure(dir, database, stack)
+	cfg, err := c.configure(a.ctx, dir, database, stack)
 	if err != nil {
 		return err
 	}
@@ -105,7 +105,7 @@ func (c *demoCmd) createShop(ctx context.Context, server string) (string, error)
 }
 
 // configure writes the files that a user would write, and reads them.
-func (c *demoCmd) configure(dir, database string, stack *devstack.Stack) (*config.Config, error) {
+func (c *demoCmd) configure(ctx context.Context, dir, database string, stack *devstack.Stack) (*config.Config, error) {
 	if err := os.Mkdir(filepath.Join(dir, "views"), 0o700); err != nil {
 		return nil, err
 	}
@@ -120,7 +120,7 @@ elasticsearch: {url: "${ELASTICSEARCH_URL}"}
 redis: {url: "${REDIS_URL}"}
 http: {listen: %q}
 views: [views/*.yaml]
-`, strings.Join(shop.Tables(), ", "), freeAddress(c.Listen))
+`, strings.Join(shop.Tables(), ", "), freeAddress(ctx, c.Listen))
 	file := filepath.Join(dir, "lanternist.yaml")
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		return nil, err

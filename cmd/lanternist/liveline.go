@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
@@ -87,9 +88,10 @@ func (s sinkSample) behind() string {
 }
 
 // freeAddress is the address, with another port when something listens there already.
-func freeAddress(address string) string {
+func freeAddress(ctx context.Context, address string) string {
+	var config net.ListenConfig
 	for _, try := range []string{address, "127.0.0.1:0"} {
-		l, err := net.Listen("tcp", try)
+		l, err := config.Listen(ctx, "tcp", try)
 		if err != nil {
 			continue
 		}

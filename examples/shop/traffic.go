@@ -111,11 +111,11 @@ func (t *Traffic) count(ctx context.Context, kind string, err error) error {
 		t.mu.Unlock()
 	case errors.Is(err, errRollback):
 		t.rolledBack.Add(1)
-	case ctx.Err() != nil:
+	case ctx.Err() != nil: // cut off by the end
 	case errors.As(err, &pg) && (slices.Contains([]string{"40001", "40P01"}, pg.Code) || pg.Code[:2] == "23"):
 		t.conflicts.Add(1) // another worker was faster
 	default:
 		return err
 	}
-	return nil
+	return nil //nolint:nilerr // counted
 }

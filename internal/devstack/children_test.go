@@ -237,7 +237,7 @@ func mustVanish(t *testing.T, path string) {
 	t.Helper()
 	Eventually(t, 30*time.Second, func() error {
 		if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("%s is still there (%v)", path, err)
+			return fmt.Errorf("%s is still there (error: %w)", path, err)
 		}
 		return nil
 	})

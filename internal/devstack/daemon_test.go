@@ -44,7 +44,7 @@ func TestStartWaitsForItsPort(t *testing.T) {
 	go func() { started <- stack.StartRedis(context.Background()) }()
 	Eventually(t, 10*time.Second, func() error {
 		if log, err := os.ReadFile(d.logPath); err != nil || !strings.Contains(strings.ToLower(string(log)), addressInUse) {
-			return fmt.Errorf("no attempt yet, error %v", err)
+			return fmt.Errorf("no attempt yet, error: %w", err)
 		}
 		return nil
 	})

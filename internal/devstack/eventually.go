@@ -19,6 +19,6 @@ func Eventually(t testing.TB, deadline time.Duration, check func() error) {
 		if last {
 			t.Fatalf("not within %s: %v", deadline, err)
 		}
-		time.Sleep(wait)
+		time.Sleep(wait) //nolint:forbidigo // this is the polling with a deadline
 	}
 }

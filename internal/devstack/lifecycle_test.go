@@ -130,7 +130,7 @@ func TestHeldByAnotherTest(t *testing.T) {
 	}
 	Eventually(t, time.Minute, func() error {
 		if !owner.runs() {
-			os.Exit(1) // nobody listens any more
+			os.Exit(1) //nolint:forbidigo // nobody listens any more
 		}
 		_, err := os.Stat(hold)
 		return err

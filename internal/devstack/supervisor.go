@@ -50,9 +50,9 @@ func init() { //nolint:gochecknoinits // see above
 	if spec := os.Getenv(supervisorEnv); spec != "" {
 		if err := supervise(spec); err != nil {
 			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
+			os.Exit(1) //nolint:forbidigo // this process is nothing but the supervisor
 		}
-		os.Exit(0)
+		os.Exit(0) //nolint:forbidigo // as above
 	}
 }
 

@@ -116,7 +116,7 @@ func (l *Log) resolve(ctx context.Context, sequence uint64, entry []byte, failur
 	case errors.Is(err, jetstream.ErrStreamNotFound):
 		return false, fmt.Errorf("the stream is gone: %w", err)
 	case err != nil:
-		return false, nil //nolint:nilerr // not known now: the caller tries again
+		return false, nil // not known now: the caller tries again
 	case info.State.LastSeq == sequence-1:
 		return false, nil
 	case info.State.LastSeq < sequence-1:
@@ -127,7 +127,7 @@ func (l *Log) resolve(ctx context.Context, sequence uint64, entry []byte, failur
 	case errors.Is(err, journal.ErrNotFound), err == nil && !bytes.Equal(there, entry):
 		return false, fmt.Errorf("%w: it has appended up to %d: %w", journal.ErrFenced, info.State.LastSeq, failure)
 	case err != nil:
-		return false, nil //nolint:nilerr // not known now: the caller tries again
+		return false, nil // not known now: the caller tries again
 	}
 	return true, nil
 }

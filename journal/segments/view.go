@@ -123,7 +123,7 @@ func (v *View) readAhead(sequence uint64) error {
 	return v.scan(files[at], sequence, func(index uint64, raw []byte) (bool, error) {
 		entry, err := decode(raw)
 		if err != nil && index > sequence {
-			return false, nil //nolint:nilerr // it is told when that entry is asked for
+			return false, nil // it is told when that entry is asked for
 		}
 		if err != nil {
 			return false, fmt.Errorf("%w: entry %d: %w", journal.ErrCorrupt, index, err)

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -92,7 +93,7 @@ func BenchmarkGet(b *testing.B) {
 	}
 	b.Run("plain", func(b *testing.B) {
 		for b.Loop() {
-			if err := c.redis.Get(b.Context(), s.liveKey()).Err(); err != nil && err != redis.Nil {
+			if err := c.redis.Get(b.Context(), s.liveKey()).Err(); err != nil && !errors.Is(err, redis.Nil) {
 				b.Fatal(err)
 			}
 		}
