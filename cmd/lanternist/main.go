@@ -28,7 +28,7 @@ const (
 	exitInterrupted = 130 // a second signal
 )
 
-type cli struct {
+type commands struct {
 	Demo        demoCmd        `cmd:"" help:"Local services, a shop's data, live traffic: see it work. With --once it checks itself and exits."`
 	Init        initCmd        `cmd:"" help:"Look at a database and write a starter configuration."`
 	Check       checkCmd       `cmd:"" help:"Configuration, database and sinks: every problem at once, with its fix."`
@@ -73,9 +73,9 @@ func main() {
 func realMain(args []string, stdout, stderr io.Writer) int {
 	ctx, stop := untilSignal()
 	defer stop()
-	var commands cli
+	var cmds commands
 	code := exitOK
-	parser, err := kong.New(&commands,
+	parser, err := kong.New(&cmds,
 		kong.Name("lanternist"),
 		kong.Description("Postgres changes, in order and exactly, in Elasticsearch and Redis.\n\n"+
 			"Exit codes: 0 done, 1 failed, 2 bad input (flags, configuration, database, sinks), 3 documents differ, 130 interrupted twice."),
