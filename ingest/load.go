@@ -121,8 +121,8 @@ func (l *Loader) Run(ctx context.Context, tables []*row.Schema) error {
 	return nil
 }
 
-// session copies pieces under one snapshot until all are done or the session has lasted long enough, and returns
-// what is left. The first session also plans the pieces.
+// session copies pieces under one snapshot until all are done, the session has lasted long enough, or the snapshot is
+// of no more use, and returns what is left. The first session also plans the pieces.
 func (l *Loader) session(ctx context.Context, tables []*row.Schema, todo []piece, plan bool) (left []piece, err error) {
 	s, err := cdc.OpenSession(ctx, l.source)
 	if err != nil {
@@ -140,10 +140,11 @@ func (l *Loader) session(ctx context.Context, tables []*row.Schema, todo []piece
 	}
 	l.log.Info("snapshot opened", "at", s.ConsistentPoint().String(), "ranges", len(todo))
 	var mu sync.Mutex
+	stale := false
 	next := func() (piece, bool) {
 		mu.Lock()
 		defer mu.Unlock()
-		if len(todo) == 0 || time.Since(began) > l.cfg.Session {
+		if len(todo) == 0 || stale || time.Since(began) > l.cfg.Session {
 			return piece{}, false
 		}
 		p := todo[0]
@@ -154,7 +155,15 @@ func (l *Loader) session(ctx context.Context, tables []*row.Schema, todo []piece
 	for range l.cfg.Workers {
 		g.Go(func() error {
 			for p, ok := next(); ok && gctx.Err() == nil; p, ok = next() {
-				if err := l.copy(gctx, s, p); err != nil {
+				err := l.copy(gctx, s, p)
+				if errors.Is(err, cdc.ErrRewritten) {
+					l.log.Warn("snapshot given up", "table", p.schema.QualifiedName(), "error", err)
+					mu.Lock()
+					todo, stale = append(todo, p), true
+					mu.Unlock()
+					return nil
+				}
+				if err != nil {
 					return fmt.Errorf("load %s range %d: %w", p.schema.QualifiedName(), p.index, err)
 				}
 			}
@@ -224,6 +233,7 @@ func (l *Loader) copy(ctx context.Context, s *cdc.Session, p piece) error {
 		return nil
 	})
 	if err != nil {
+		l.rows.Add(-count) // they are read again
 		return err
 	}
 	return l.mirror.FinishRange(p.schema.OID, p.index, s.ConsistentPoint(), count)
