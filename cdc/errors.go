@@ -30,6 +30,10 @@ type fatal struct{ error }
 
 func (f fatal) Unwrap() error { return f.error }
 
+// Retryable says whether an error of the source may pass by itself: the network, a server that restarts, a connection
+// that was ended. An error that is not the source's at all counts as one that may.
+func Retryable(err error) bool { return retryable(err) }
+
 // retryable says whether connecting again may cure err. Network errors, restarts and exhausted resources are
 // cured by time; refusals are not.
 func retryable(err error) bool {

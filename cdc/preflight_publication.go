@@ -51,7 +51,7 @@ func (p *preflight) publicationTables(found *publication, sql string) {
 		mayChange = found.ownedByUs
 	}
 	if !p.cfg.CreatePublication {
-		p.block(code, what+", and create_publication is false", sql)
+		p.block(code, what+", and source.create is false", sql)
 		return
 	}
 	for _, r := range p.found {

@@ -178,7 +178,7 @@ func (p *preflight) slot(ctx context.Context) error {
 	case errors.Is(err, ErrSlotMissing):
 		needed++
 		if !p.cfg.CreateSlot {
-			p.block("slot-missing", fmt.Sprintf("replication slot %s does not exist, and create_slot is false", p.cfg.Slot),
+			p.block("slot-missing", fmt.Sprintf("replication slot %s does not exist, and source.create is false", p.cfg.Slot),
 				fmt.Sprintf("SELECT pg_create_logical_replication_slot(%s, 'pgoutput');", quoteLiteral(p.cfg.Slot)))
 		}
 	case err != nil:

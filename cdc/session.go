@@ -21,10 +21,16 @@ import (
 // was lost. A new Session goes on.
 var ErrSnapshotGone = errors.New("exported snapshot is gone")
 
+// ErrRewritten says that a table was truncated or rewritten (ALTER TABLE) after the snapshot, which then shows it
+// empty. A new Session goes on.
+var ErrRewritten = errors.New("table was rewritten after the snapshot")
+
 // Session is a view of the database at one point of its log: a transaction is in it exactly when its CommitLSN
 // is before ConsistentPoint. It holds a temporary slot and a snapshot, so it keeps the server from removing log
 // and old row versions while it is open: renew it every few minutes rather than hold it for hours.
-// Its methods may be called concurrently; each Copy under way has a connection of its own.
+// Its methods may be called concurrently; each Copy under way has a connection of its own. A table is locked, against
+// DROP, TRUNCATE and ALTER only, while a call that reads it is under way, and not in between: statements that wait for
+// such a lock hold up everybody behind them.
 type Session struct {
 	cfg      Config
 	keeper   *pgconn.PgConn // holds slot and snapshot; ends both when it is closed, or used again
@@ -32,7 +38,7 @@ type Session struct {
 	snapshot string
 
 	mu     sync.Mutex
-	idle   []*pgx.Conn // connections in the snapshot that no one uses now
+	idle   []*pgx.Conn // connections that no one uses now; in no transaction
 	closed bool
 }
 
@@ -75,13 +81,22 @@ func (s *Session) Close() error {
 	return nil
 }
 
-// in runs f on a connection in the snapshot. After an error of f the connection is not used again.
+// in runs f in a transaction of its own in the snapshot. After an error the connection is not used again.
 func (s *Session) in(ctx context.Context, f func(*pgx.Conn) error) error {
 	conn, err := s.acquire(ctx)
 	if err != nil {
 		return err
 	}
-	if err := f(conn); err != nil {
+	err = s.begin(ctx, conn)
+	if err == nil {
+		err = f(conn)
+	}
+	if err == nil {
+		if _, err = conn.PgConn().Exec(ctx, "COMMIT").ReadAll(); err != nil {
+			err = fmt.Errorf("leave snapshot %s: %w", s.snapshot, err)
+		}
+	}
+	if err != nil {
 		closeConn(conn.PgConn())
 		return err
 	}
@@ -110,20 +125,20 @@ func (s *Session) acquire(ctx context.Context) (*pgx.Conn, error) {
 		return conn, nil
 	}
 	s.mu.Unlock()
-	conn, err := Connect(ctx, s.cfg)
-	if err != nil {
-		return nil, err
+	return Connect(ctx, s.cfg)
+}
+
+// begin begins a transaction in the snapshot.
+func (s *Session) begin(ctx context.Context, conn *pgx.Conn) error {
+	_, err := conn.PgConn().Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT "+quoteLiteral(s.snapshot)).ReadAll()
+	if err == nil {
+		return nil
 	}
-	_, err = conn.PgConn().Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT "+quoteLiteral(s.snapshot)).ReadAll()
-	if err != nil {
-		closeConn(conn.PgConn())
-		var refusal *pgconn.PgError
-		if errors.As(err, &refusal) && (refusal.Code == "22023" || refusal.Code == "42704" || refusal.Code == "55000") {
-			return nil, fmt.Errorf("import snapshot %s: %w: %w", s.snapshot, ErrSnapshotGone, err)
-		}
-		return nil, fmt.Errorf("import snapshot %s: %w", s.snapshot, err)
+	var refusal *pgconn.PgError
+	if errors.As(err, &refusal) && (refusal.Code == "22023" || refusal.Code == "42704" || refusal.Code == "55000") {
+		return fmt.Errorf("import snapshot %s: %w: %w", s.snapshot, ErrSnapshotGone, err)
 	}
-	return conn, nil
+	return fmt.Errorf("import snapshot %s: %w", s.snapshot, err)
 }
 
 // table is the table for a FROM clause. It is found by OID, under the name that it has now: statements resolve
@@ -171,7 +186,7 @@ func estimateRows(ctx context.Context, conn *pgx.Conn, table string) (int64, err
 
 // Copy reads the rows of a range and hands them to rows in batches of about 512 KiB, in no particular order. A
 // batch is valid only during the call. Values have the schema's columns and the stream's text form. An error of
-// rows ends the copy and is returned.
+// rows ends the copy and is returned. With ErrRewritten, the rows handed over were right, but some may be missing.
 func (s *Session) Copy(ctx context.Context, schema *row.Schema, rng Range, rows func([]row.Row) error) error {
 	return s.in(ctx, func(conn *pgx.Conn) error {
 		table, err := s.table(ctx, conn, schema)
@@ -194,8 +209,23 @@ func (s *Session) Copy(ctx context.Context, schema *row.Schema, rng Range, rows 
 		if err := parser.finish(); err != nil {
 			return fmt.Errorf("copy %s%s: %w", schema.QualifiedName(), where, err)
 		}
+		if err := intact(ctx, conn, schema); err != nil {
+			return fmt.Errorf("copy %s%s: %w", schema.QualifiedName(), where, err)
+		}
 		return nil
 	})
+}
+
+// intact sees to it that a table that was just copied, and is still locked, has the files that it had in the snapshot:
+// the rows in new ones are not seen by it. The query sees the catalog of the snapshot, the function that of now.
+func intact(ctx context.Context, conn *pgx.Conn, schema *row.Schema) error {
+	var changed bool
+	err := conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_class c WHERE c.relfilenode <> 0 AND c.relfilenode <> pg_relation_filenode(c.oid)
+		AND (c.oid = $1 OR c.oid IN (SELECT relid FROM pg_partition_tree($1))))`, schema.OID).Scan(&changed)
+	if err == nil && changed {
+		err = ErrRewritten
+	}
+	return err
 }
 
 // Range is a part of a table: the rows whose key is at least From and less than To, in the order of the

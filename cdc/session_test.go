@@ -350,3 +350,47 @@ func BenchmarkSessionCopy(b *testing.B) {
 	}
 	b.ReportMetric(200000*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
 }
+
+// A session does not keep a table locked that it is not reading.
+func TestSessionLetsTablesBeTruncatedBetweenCopies(t *testing.T) {
+	s := newSource(t, devstack.Postgres(t), `CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 10)`)
+	schema := s.catalog("t")[0]
+	session := s.session()
+	if _, err := session.EstimateRows(t.Context(), schema); err != nil {
+		t.Fatal(err)
+	}
+	first := copyAll(t, session, schema, []cdc.Range{{To: []string{"5"}}})
+	if len(first) != 4 {
+		t.Fatalf("%d rows, want 4", len(first))
+	}
+	s.Exec(`SET lock_timeout = '10s'; TRUNCATE t`)
+	err := session.Copy(t.Context(), schema, cdc.Range{From: []string{"5"}}, func([]row.Row) error { return nil })
+	if !errors.Is(err, cdc.ErrRewritten) {
+		t.Errorf("Copy after TRUNCATE: %v, want ErrRewritten", err)
+	}
+	if rows := copyAll(t, s.session(), schema, []cdc.Range{{}}); len(rows) != 0 {
+		t.Errorf("a new session sees %d rows, want 0", len(rows))
+	}
+}
+
+// A snapshot sees a table empty that ALTER TABLE has rewritten since: that must not be taken for the truth.
+func TestSessionNoticesARewrittenTable(t *testing.T) {
+	s := newSource(t, devstack.Postgres(t), `
+		CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t SELECT g, g FROM generate_series(1, 10) g;
+		CREATE TABLE parts (id int PRIMARY KEY, n int) PARTITION BY RANGE (id);
+		CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (100);
+		CREATE TABLE parts_2 PARTITION OF parts FOR VALUES FROM (100) TO (200); INSERT INTO parts VALUES (1, 1), (101, 1);
+		CREATE TABLE other (id int PRIMARY KEY); INSERT INTO other VALUES (1)`)
+	session := s.session()
+	schemas := map[string]*row.Schema{}
+	for _, schema := range s.catalog("t", "parts", "other") {
+		schemas[schema.Name] = schema
+	}
+	s.Exec(`ALTER TABLE t ALTER n TYPE bigint`, `TRUNCATE parts_2`, `VACUUM other`, `UPDATE other SET id = 2`)
+	for name, want := range map[string]error{"t": cdc.ErrRewritten, "parts": cdc.ErrRewritten, "other": nil} {
+		err := session.Copy(t.Context(), schemas[name], cdc.Range{}, func([]row.Row) error { return nil })
+		if !errors.Is(err, want) {
+			t.Errorf("Copy of %s: %v, want %v", name, err, want)
+		}
+	}
+}

@@ -230,7 +230,7 @@ func setupPublication(ctx context.Context, conn *pgx.Conn, cfg Config) error {
 		return nil
 	}
 	if !cfg.CreatePublication {
-		return fmt.Errorf("not as it should be, and create_publication is false; run: %s", sql)
+		return fmt.Errorf("not as it should be, and source.create is false; run: %s", sql)
 	}
 	if _, err := conn.Exec(ctx, sql); err != nil {
 		return fmt.Errorf("%s: %w", sql, err)

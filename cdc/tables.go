@@ -3,6 +3,8 @@ package cdc
 import (
 	"fmt"
 	"strings"
+
+	"github.com/lanternist/lanternist/row"
 )
 
 // tableName names one table, or all tables of a schema when Name is "*".
@@ -14,6 +16,23 @@ func (t tableName) isPattern() bool { return t.Name == "*" }
 
 // sql is the name for use in a statement.
 func (t tableName) sql() string { return quoteIdentifier(t.Namespace) + "." + quoteIdentifier(t.Name) }
+
+// Captures says which tables the names of Config.Tables mean. A pattern means every table of its schema, one that is
+// made later too.
+func Captures(tables []string) (func(*row.Schema) bool, error) {
+	names, err := parseTables(tables)
+	if err != nil {
+		return nil, err
+	}
+	return func(s *row.Schema) bool {
+		for _, name := range names {
+			if name.Namespace == s.Namespace && (name.Name == s.Name || name.isPattern()) {
+				return true
+			}
+		}
+		return false
+	}, nil
+}
 
 // parseTable parses "schema.table", "table" (in public) and "schema.*". A part in double quotes may contain
 // dots, and doubled double quotes.

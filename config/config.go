@@ -102,6 +102,9 @@ type Elasticsearch struct {
 	APIKey   Secret `yaml:"api_key"`
 	// CAFile is a PEM file with the authority that signed the cluster's certificate. Default the system's.
 	CAFile string `yaml:"ca_file"`
+	// Fingerprint is the SHA-256, in hexadecimal, of a certificate of the cluster's chain; nothing else of the chain is
+	// then checked. Default none.
+	Fingerprint string `yaml:"fingerprint"`
 	// Prefix of all index and alias names. Default none.
 	Prefix string `yaml:"prefix"`
 	// BulkBytes bounds one bulk request. Default 5MiB.

@@ -156,6 +156,18 @@ func (s *Store) Discard(ctx context.Context, id string) (bool, error) {
 	return true, nil
 }
 
+// Parked is the newest version of a document that is parked; false when none is. It costs a map lookup.
+func (s *Store) Parked(projector, documentID string) (event.Offset, bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	var newest event.Offset
+	refs := s.letters[projector][documentID]
+	for _, r := range refs {
+		newest = max(newest, r.offset)
+	}
+	return newest, len(refs) > 0
+}
+
 // Count is how many letters the projector has.
 func (s *Store) Count(projector string) int {
 	s.mu.RLock()

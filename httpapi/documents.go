@@ -102,6 +102,12 @@ func (s *Server) getDocument(ctx context.Context, in *getInput) (*getOutput, err
 	ctx, cancel := context.WithTimeout(ctx, s.cfg.ReadTimeout)
 	defer cancel()
 	doc, err := read(ctx, in.ID)
+	if in.After != "" || in.MinVersion != 0 {
+		if parked, ok := s.letters.Parked(projector.Status().Projector, in.ID); ok && parked > doc.Version {
+			return nil, problem(http.StatusServiceUnavailable, "the newest version of document %q of view %s was refused by the sink and is parked; "+
+				"see: lanternist deadletters list --view %s. Without a token the older document is answered", in.ID, v.name(), v.name()).at(s, pos)
+		}
+	}
 	if errors.Is(err, cache.ErrNotFound) {
 		return nil, problem(http.StatusNotFound, "view %s has no document %q", v.name(), in.ID).at(s, pos)
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/lanternist/lanternist/deadletter"
 	"github.com/lanternist/lanternist/event"
 	"github.com/lanternist/lanternist/projectors"
 	"github.com/lanternist/lanternist/projectors/cache"
@@ -175,4 +176,29 @@ func TestMinVersion(t *testing.T) {
 		t.Errorf("the problem does not name the version: %s", p.Detail)
 	}
 	w.get("/v1/views/orders/1?min_version=-1").want(t, 422)
+}
+
+// A read with a token is never answered with a document that the view has not been able to renew.
+func TestParkedDocumentIsNotServedAsNew(t *testing.T) {
+	w := newWorld(t, nil)
+	w.docs.get = func(id string) (cache.Document, error) {
+		return cache.Document{ID: id, Version: 77, Body: []byte(`{}`)}, nil
+	}
+	w.cache.advance(0x100, 99)
+	name := w.cache.Status().Projector
+	if err := w.letters.Park(t.Context(), deadletter.Letter{Projector: name, View: "orders", DocumentID: "42", Offset: 90, Reason: "refused"}); err != nil {
+		t.Fatal(err)
+	}
+	w.get("/v1/views/orders/42").want(t, 200)
+	w.get("/v1/views/orders/43?after=0/100").want(t, 200)
+	for _, query := range []string{"after=0/100", "min_version=77"} {
+		p := w.get("/v1/views/orders/42?"+query).want(t, 503).problem(t)
+		if !strings.Contains(p.Detail, "lanternist deadletters list") {
+			t.Errorf("%s: the problem does not say what to do: %s", query, p.Detail)
+		}
+	}
+	if err := w.letters.Resolve(t.Context(), name, "42", 95); err != nil {
+		t.Fatal(err)
+	}
+	w.get("/v1/views/orders/42?after=0/100").want(t, 200)
 }

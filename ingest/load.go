@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pglogrepl"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/lanternist/lanternist/backoff"
 	"github.com/lanternist/lanternist/cdc"
 	"github.com/lanternist/lanternist/mirror"
 	"github.com/lanternist/lanternist/row"
@@ -103,13 +104,8 @@ func (l *Loader) Run(ctx context.Context, tables []*row.Schema) error {
 	l.loading.Store(true)
 	defer l.loading.Store(false)
 	l.log.Info("load started", "tables", len(missing))
-	var todo []piece
-	for first := true; first || len(todo) > 0; first = false {
-		left, err := l.session(ctx, missing, todo, first)
-		if err != nil {
-			return err
-		}
-		todo = left
+	if err := l.sessions(ctx, missing); err != nil {
+		return err
 	}
 	for _, t := range missing {
 		if err := l.finish(ctx, t); err != nil {
@@ -121,6 +117,39 @@ func (l *Loader) Run(ctx context.Context, tables []*row.Schema) error {
 	return nil
 }
 
+// sessions copies all pieces, under as many snapshots as it takes. A source that is away is waited for.
+func (l *Loader) sessions(ctx context.Context, tables []*row.Schema) error {
+	waits := backoff.New(backoff.Config{})
+	var todo []piece
+	for plan := true; plan || len(todo) > 0; {
+		before := len(todo)
+		left, err := l.session(ctx, tables, todo, plan)
+		var own *mirrorError
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err == nil:
+			plan, todo = false, left
+			if len(left) < before {
+				waits.Reset()
+			}
+			continue
+		case errors.As(err, &own) || !cdc.Retryable(err):
+			return err
+		}
+		l.log.Warn("load interrupted", "error", err)
+		if err := waits.Wait(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mirrorError is an error that another snapshot would not help against.
+type mirrorError struct{ error }
+
+func (e *mirrorError) Unwrap() error { return e.error }
+
 // session copies pieces under one snapshot until all are done, the session has lasted long enough, or the snapshot is
 // of no more use, and returns what is left. The first session also plans the pieces.
 func (l *Loader) session(ctx context.Context, tables []*row.Schema, todo []piece, plan bool) (left []piece, err error) {
@@ -130,7 +159,9 @@ func (l *Loader) session(ctx context.Context, tables []*row.Schema, todo []piece
 	}
 	began := time.Now()
 	defer func() {
-		err = errors.Join(err, s.Close())
+		if closing := s.Close(); closing != nil {
+			l.log.Warn("snapshot not closed in order", "error", closing)
+		}
 		l.longest.Store(max(l.longest.Load(), int64(time.Since(began))))
 	}()
 	if plan {
@@ -156,7 +187,7 @@ func (l *Loader) session(ctx context.Context, tables []*row.Schema, todo []piece
 		g.Go(func() error {
 			for p, ok := next(); ok && gctx.Err() == nil; p, ok = next() {
 				err := l.copy(gctx, s, p)
-				if errors.Is(err, cdc.ErrRewritten) {
+				if l.passes(gctx, err) {
 					l.log.Warn("snapshot given up", "table", p.schema.QualifiedName(), "error", err)
 					mu.Lock()
 					todo, stale = append(todo, p), true
@@ -176,9 +207,20 @@ func (l *Loader) session(ctx context.Context, tables []*row.Schema, todo []piece
 	return todo, nil
 }
 
+// passes says whether a piece can be copied under another snapshot after an error under this one.
+func (l *Loader) passes(ctx context.Context, err error) bool {
+	var own *mirrorError
+	if err == nil || ctx.Err() != nil || errors.As(err, &own) {
+		return false
+	}
+	return errors.Is(err, cdc.ErrRewritten) || errors.Is(err, cdc.ErrSnapshotGone) || cdc.Retryable(err)
+}
+
 // plan divides the tables into ranges, or takes up the ranges that an earlier run left.
 func (l *Loader) plan(ctx context.Context, s *cdc.Session, tables []*row.Schema) ([]piece, error) {
 	var todo []piece
+	l.estimate.Store(0)
+	l.rows.Store(0)
 	for _, t := range tables {
 		rows, err := s.EstimateRows(ctx, t)
 		if err != nil {
@@ -215,7 +257,7 @@ func (l *Loader) begin(ctx context.Context, s *cdc.Session, t *row.Schema) (mirr
 		planned[i] = mirror.LoadRange{From: r.From, To: r.To}
 	}
 	if err := l.mirror.StartLoad(t, planned); err != nil {
-		return mirror.LoadState{}, fmt.Errorf("start load of %s: %w", t.QualifiedName(), err)
+		return mirror.LoadState{}, &mirrorError{fmt.Errorf("start load of %s: %w", t.QualifiedName(), err)}
 	}
 	state, _, err := l.mirror.LoadState(t.OID)
 	return state, err
@@ -226,7 +268,7 @@ func (l *Loader) copy(ctx context.Context, s *cdc.Session, p piece) error {
 	var count int64
 	err := s.Copy(ctx, p.schema, p.rng, func(rows []row.Row) error {
 		if err := l.mirror.Load(p.schema.OID, p.schema, s.ConsistentPoint(), rows); err != nil {
-			return err
+			return &mirrorError{err}
 		}
 		count += int64(len(rows))
 		l.rows.Add(int64(len(rows)))
@@ -236,7 +278,10 @@ func (l *Loader) copy(ctx context.Context, s *cdc.Session, p piece) error {
 		l.rows.Add(-count) // they are read again
 		return err
 	}
-	return l.mirror.FinishRange(p.schema.OID, p.index, s.ConsistentPoint(), count)
+	if err := l.mirror.FinishRange(p.schema.OID, p.index, s.ConsistentPoint(), count); err != nil {
+		return &mirrorError{err}
+	}
+	return nil
 }
 
 // finish waits for the stream to reach every snapshot that the table was read under, then completes it.

@@ -158,6 +158,17 @@ func preflightError(report *cdc.Report) error {
 	return errors.New(strings.Join(append(lines, "then see: lanternist check"), "\n"))
 }
 
+// passing says whether all that stands in the way may pass by itself, so that whoever started the daemon should start
+// it again: a source that is not up yet, or has no connection left.
+func passing(report *cdc.Report) bool {
+	for _, p := range report.Problems {
+		if p.Severity == cdc.Blocking && p.Code != "unreachable" && p.Code != "connections" {
+			return false
+		}
+	}
+	return true
+}
+
 func checkSinks(ctx context.Context, cfg *config.Config) []problem {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()

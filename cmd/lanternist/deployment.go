@@ -130,6 +130,9 @@ func (d *deployment) openSource(ctx context.Context) error {
 		return fmt.Errorf("look at the source: %w", err)
 	}
 	if !report.OK() {
+		if passing(report) {
+			return preflightError(report)
+		}
 		return badInput(preflightError(report))
 	}
 	if d.source, err = cdc.Setup(ctx, source); err != nil {

@@ -32,16 +32,6 @@ func sourceConfig(c *config.Config) cdc.Config {
 	return s
 }
 
-// capturesOf says which tables of a publication the configuration names: what its patterns match when a table is first
-// seen, so a table that is added to the publication later flows too.
-func capturesOf(source cdc.Config) func(*row.Schema) bool {
-	named := map[string]bool{}
-	for _, t := range source.Tables {
-		named[t] = true
-	}
-	return func(s *row.Schema) bool { return named[s.QualifiedName()] || named[s.Namespace+".*"] }
-}
-
 func searchClient(c *config.Config) (*search.Client, error) {
 	e := c.Elasticsearch
 	if e == nil {
@@ -50,7 +40,7 @@ func searchClient(c *config.Config) (*search.Client, error) {
 	return search.NewClient(search.Config{
 		URLs:     strings.Split(e.URL.Reveal(), ","),
 		Username: e.Username, Password: e.Password.Reveal(), APIKey: e.APIKey.Reveal(),
-		CAFile: c.Path(e.CAFile), Prefix: e.Prefix, BulkBytes: int(e.BulkBytes),
+		CAFile: c.Path(e.CAFile), Fingerprint: e.Fingerprint, Prefix: e.Prefix, BulkBytes: int(e.BulkBytes),
 	})
 }
 

@@ -67,8 +67,12 @@ func newDaemon(d *deployment) (*daemon, error) {
 	if err != nil {
 		return nil, err
 	}
+	captures, err := cdc.Captures(source.Tables)
+	if err != nil {
+		return nil, badInput(err)
+	}
 	n := &daemon{deployment: d, reader: reader}
-	n.pump = ingest.NewPump(ingest.PumpConfig{Slot: d.source.ConfirmedFlush, MaxBatch: n.maxBatch(), Captures: capturesOf(source)},
+	n.pump = ingest.NewPump(ingest.PumpConfig{Slot: d.source.ConfirmedFlush, MaxBatch: n.maxBatch(), Captures: captures},
 		reader, d.journal, d.mirror, d.control, d.log)
 	n.loader = ingest.NewLoader(ingest.LoadConfig{
 		Workers: d.cfg.Snapshot.Workers, Session: d.cfg.Snapshot.Session.D(), RangeRows: d.cfg.Snapshot.RangeRows,
