@@ -19,6 +19,19 @@ func (f configFlag) load() (*config.Config, error) {
 	return c, nil
 }
 
+// connect reads the configuration and makes a client of its daemon, which need not be running.
+func (f configFlag) connect() (*config.Config, *client, error) {
+	cfg, err := f.load()
+	if err != nil {
+		return nil, nil, err
+	}
+	client, err := newClient(cfg)
+	if err != nil {
+		return nil, nil, badInput(err)
+	}
+	return cfg, client, nil
+}
+
 type configCmd struct {
 	configFlag
 }

@@ -162,13 +162,9 @@ func openStoredControl(ctx context.Context, cfg *config.Config) (control.Store, 
 
 // Run shows one letter.
 func (c *deadlettersShowCmd) Run(a *app) error {
-	cfg, err := c.load()
+	cfg, client, err := c.connect()
 	if err != nil {
 		return err
-	}
-	client, err := newClient(cfg)
-	if err != nil {
-		return badInput(err)
 	}
 	var l letter
 	err = client.get(a.ctx, "/v1/deadletters/"+url.PathEscape(c.ID), nil, &l)

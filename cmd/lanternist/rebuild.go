@@ -32,13 +32,9 @@ type rebuildOutcome struct {
 
 // Run asks the running daemon for a rebuild, and does it alone when there is none.
 func (c *rebuildCmd) Run(a *app) error {
-	cfg, err := c.load()
+	cfg, client, err := c.connect()
 	if err != nil {
 		return err
-	}
-	client, err := newClient(cfg)
-	if err != nil {
-		return badInput(err)
 	}
 	bar := newProgress(a.stderr, "rebuild "+c.View)
 	outcomes, err := c.ask(a.ctx, client, bar)

@@ -16,13 +16,9 @@ type statusCmd struct {
 
 // Run asks the daemon where everything stands.
 func (c *statusCmd) Run(a *app) error {
-	cfg, err := c.load()
+	_, client, err := c.connect()
 	if err != nil {
 		return err
-	}
-	client, err := newClient(cfg)
-	if err != nil {
-		return badInput(err)
 	}
 	var s httpapi.Status
 	err = client.get(a.ctx, "/v1/status", nil, &s)
