@@ -1,0 +1,192 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lanternist/lanternist/examples/shop"
+	"github.com/lanternist/lanternist/internal/devstack"
+)
+
+func TestStopAndRestartGoesOnWhereItWas(t *testing.T) {
+	t.Parallel()
+	in := installShop(t, options{}, small)
+	d := in.start()
+	d.ready()
+	built := in.status()
+	tr := in.startTraffic(randomSource(t).Uint64(), busyRate)
+	d.stop()
+	inOrder(t, d.log.text(), "msg=stopping", "msg=stopped")
+
+	again := in.start()
+	again.ready()
+	tr.stop()
+	again.reach()
+	in.compare(shop.Truth)
+	now := in.status()
+	for projector, generation := range built.generations() {
+		if now.generations()[projector] != generation || generation == 0 {
+			t.Errorf("%s has generation %d after the restart, before %d", projector, now.generations()[projector], generation)
+		}
+	}
+	if strings.Contains(again.log.text(), `msg="load started"`) {
+		t.Error("the restart loaded tables again")
+	}
+	for _, p := range now.Projectors {
+		if p.Documents > 5000 {
+			t.Errorf("%s wrote %d documents after the restart: it was built anew", p.Projector, p.Documents)
+		}
+	}
+	again.stop()
+}
+
+// inOrder sees to it that a log has the texts, one after the other.
+func inOrder(t *testing.T, log string, texts ...string) {
+	t.Helper()
+	rest := log
+	for _, text := range texts {
+		at := strings.Index(rest, text)
+		if at < 0 {
+			t.Errorf("%q is missing, or not in its place of %q, in:\n%s", text, texts, tail(log, 30))
+			return
+		}
+		rest = rest[at+len(text):]
+	}
+}
+
+func TestSecondDaemonOnTheSameFoldersIsRefused(t *testing.T) {
+	t.Parallel()
+	in := installShop(t, options{}, small)
+	d := in.start()
+	d.ready()
+	second := in.start()
+	if code := second.exit(readyWithin); code != 1 {
+		t.Errorf("the second daemon exited with %d, want 1", code)
+	}
+	if text := second.log.text(); !strings.Contains(text, "locked") && !strings.Contains(text, "open in process") && !strings.Contains(text, "in use") {
+		t.Errorf("the second daemon does not say why it ended:\n%s", text)
+	}
+	d.alive()
+	d.reach()
+	in.compare(shop.Truth)
+	d.stop()
+}
+
+func TestChangedViewIsBuiltAnewAndPromoted(t *testing.T) {
+	t.Parallel()
+	in := installShop(t, options{}, small)
+	d := in.start()
+	d.ready()
+	before := in.status().generations()
+	d.stop()
+
+	definition := strings.Replace(string(shop.Definition("category_page")), "  product_count: {count: products}",
+		"  product_count: {count: products}\n  dearest: {max: products.price}", 1)
+	in.write("views/category_page.yaml", []byte(definition))
+	truth := func(view string) string {
+		if view != "category_page" {
+			return shop.Truth(view)
+		}
+		return `SELECT t.id, t.doc || jsonb_build_object('dearest', (SELECT max(price) FROM products p WHERE p.category_id = t.id::int))
+			FROM (` + shop.Truth(view) + `) AS t (id, doc)`
+	}
+	d = in.start()
+	devstack.Eventually(t, readyWithin, func() error {
+		d.alive()
+		if err := in.get("/readyz", nil); err != nil {
+			return err
+		}
+		for projector, generation := range in.status().generations() {
+			want := before[projector]
+			if strings.HasPrefix(projector, "category_page.") {
+				want++
+			}
+			if generation != want {
+				return fmt.Errorf("%s has generation %d, want %d", projector, generation, want)
+			}
+		}
+		return nil
+	})
+	d.reach()
+	in.compare(truth)
+	d.nothingParked()
+	d.stop()
+}
+
+func TestRebuildUnderTraffic(t *testing.T) {
+	t.Parallel()
+	in := installShop(t, options{}, small)
+	d := in.start()
+	d.ready()
+	before := in.status().generations()
+	tr := in.startTraffic(randomSource(t).Uint64(), busyRate)
+	// Readers never see a hole while the generations change.
+	reading := make(chan error, 1)
+	stop := make(chan struct{})
+	go func() { reading <- d.readThroughout(stop) }()
+
+	code, stdout, stderr := in.run("rebuild", "order_summary")
+	if code != 0 {
+		t.Fatalf("rebuild exited with %d:\n%s%s", code, stdout, stderr)
+	}
+	close(stop)
+	if err := <-reading; err != nil {
+		t.Error(err)
+	}
+	for projector, generation := range in.status().generations() {
+		want := before[projector]
+		if strings.HasPrefix(projector, "order_summary.") {
+			want++
+		}
+		if generation != want {
+			t.Errorf("%s has generation %d after the rebuild, want %d", projector, generation, want)
+		}
+	}
+	tr.stop()
+	d.reach()
+	in.compare(shop.Truth)
+	d.nothingParked()
+	d.stop()
+}
+
+// readThroughout reads category pages, which nothing deletes, from both sinks until stop is closed.
+func (d *daemon) readThroughout(stop <-chan struct{}) error {
+	for n := 0; ; n++ {
+		select {
+		case <-stop:
+			if n == 0 {
+				return fmt.Errorf("nothing was read")
+			}
+			return nil
+		default:
+		}
+		a, err := d.in.ask(http.MethodGet, "/v1/views/order_summary/search?size=1", nil)
+		if err != nil || a.status != http.StatusOK {
+			return fmt.Errorf("search while rebuilding: status %d %s %w", a.status, a.body, err)
+		}
+		var found struct{ Total int }
+		if err := json.Unmarshal(a.body, &found); err != nil || found.Total == 0 {
+			return fmt.Errorf("search while rebuilding finds nothing: %s %w", a.body, err)
+		}
+		a, err = d.in.ask(http.MethodGet, "/v1/views/order_summary?customer_id=7", nil)
+		if err != nil || a.status != http.StatusOK {
+			return fmt.Errorf("lookup while rebuilding: status %d %s %w", a.status, a.body, err)
+		}
+	}
+}
+
+func TestSecondSignalEndsAtOnce(t *testing.T) {
+	t.Parallel()
+	in := installShop(t, options{}, small)
+	d := in.start()
+	d.ready()
+	d.signalTwice()
+	// The first may have been enough: what counts is that it ended.
+	if code := d.exit(10 * time.Second); code != 0 && code != 130 {
+		t.Errorf("exit code %d, want 130", code)
+	}
+}
