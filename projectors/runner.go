@@ -174,7 +174,11 @@ func (r *Runner) obtain(ctx context.Context, why string, progress Progress) (*fo
 	} else if why == "" || ctx.Err() != nil {
 		return nil, err
 	}
-	r.log.Warn("building a generation", "reason", why)
+	level := slog.LevelWarn
+	if r.status.live.Load() == 0 {
+		level = slog.LevelInfo // as at the first start: no reader loses anything
+	}
+	r.log.Log(ctx, level, "building a generation", "reason", why)
 	r.status.enter(StateWaiting)
 	if err := r.waitForLoad(ctx); err != nil {
 		return nil, err

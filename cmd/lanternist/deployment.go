@@ -274,6 +274,9 @@ func (d *deployment) stores(v *views.View) []projectors.Store {
 	return stores
 }
 
+// mirrorReader is the mirror's name among the journal's readers.
+const mirrorReader = "mirror"
+
 // openMirror opens the mirror, sees to it that it belongs to the journal, and gives it the views' indexes.
 func (d *deployment) openMirror(ctx context.Context) (err error) {
 	dir := d.cfg.Path(d.cfg.Mirror.Dir)
@@ -282,6 +285,7 @@ func (d *deployment) openMirror(ctx context.Context) (err error) {
 		return fmt.Errorf("open mirror: %w", err)
 	}
 	d.onClose(d.mirror.Close)
+	d.journal.Retain(mirrorReader, d.mirror.DurableOffset())
 	switch id, err := d.mirror.JournalID(); {
 	case err != nil:
 		return fmt.Errorf("open mirror: %w", err)
@@ -328,6 +332,8 @@ func (d *deployment) makeRunner(v *views.View, sink string, r *runner) (err erro
 	if r.Runner, err = projectors.NewRunner(cfg, v, r.store(), d.mirror, d.journal, d.letters, d.log); err != nil {
 		return err
 	}
+	// Until the projector says what it needs, the journal keeps everything for it.
+	d.journal.Retain(cfg.Name, 0)
 	d.runners = append(d.runners, r)
 	return nil
 }

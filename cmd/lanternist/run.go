@@ -163,7 +163,17 @@ func (n *daemon) runIngest(ctx context.Context, bar *progress) error {
 		return n.loader.Run(ctx, n.catalog)
 	})
 	g.Go(func() error { return n.maintain(ctx) })
-	return g.Wait()
+	return n.explain(g.Wait())
+}
+
+// explain adds to an error what a person can do about it.
+func (n *daemon) explain(err error) error {
+	if !errors.Is(err, cdc.ErrSlotAhead) && !errors.Is(err, cdc.ErrSlotLost) {
+		return err
+	}
+	return fmt.Errorf("%w\nWhat was committed in between cannot be read from the slot any more, so journal and mirror would have a hole. "+
+		"Load everything again from the source (the sinks go on serving what they have until then):\n  rm -r %s %s %s\n  lanternist run --config %s",
+		err, n.cfg.Path(n.cfg.Journal.Dir), n.cfg.Path(n.cfg.Mirror.Dir), n.cfg.Path(n.cfg.Control.Dir), n.cfg.File)
 }
 
 // showLoad draws the load's progress until the returned function is called.
@@ -194,7 +204,6 @@ func (n *daemon) showLoad(bar *progress) (stop func()) {
 // maintain makes the mirror durable now and then, so that the journal need not keep what it has, and trims the journal
 // of a quiet source.
 func (n *daemon) maintain(ctx context.Context) error {
-	n.journal.Retain("mirror", n.mirror.DurableOffset())
 	tick := time.NewTicker(maintenanceEvery)
 	defer tick.Stop()
 	for {
@@ -207,7 +216,7 @@ func (n *daemon) maintain(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("make mirror durable: %w", err)
 		}
-		n.journal.Retain("mirror", durable)
+		n.journal.Retain(mirrorReader, durable)
 		if err := n.journal.Trim(ctx); err != nil && ctx.Err() == nil {
 			return fmt.Errorf("trim journal: %w", err)
 		}
