@@ -135,7 +135,7 @@ views: [views/*.yaml]
 func (c *demoCmd) show(a *app, n *daemon, say func(string, ...any)) error {
 	ctx, stop := context.WithCancelCause(a.ctx)
 	defer stop(nil)
-	bar := newProgress(a.stderr, "load")
+	bar := newProgress(a.stderr, "load", "rows")
 	ended := make(chan error, 1)
 	go func() { ended <- n.run(ctx, bar) }()
 
@@ -173,7 +173,7 @@ func (c *demoCmd) act(ctx context.Context, a *app, n *daemon, say func(string, .
 // perform waits for the views, makes traffic, and, with --once, compares.
 func (c *demoCmd) perform(ctx context.Context, a *app, n *daemon, say func(string, ...any)) error {
 	began := time.Now()
-	if err := n.waitUntilRunning(ctx); err != nil {
+	if err := n.waitUntilRunning(ctx, newProgress(a.stderr, "build views", "documents")); err != nil {
 		return err
 	}
 	load := n.loader.Progress()
@@ -300,23 +300,41 @@ Change something and read it back:
 `, base, n.cfg.Source.URL.Reveal())
 }
 
-// waitUntilRunning waits until every projector follows the journal.
-func (n *daemon) waitUntilRunning(ctx context.Context) error {
-	for _, r := range n.runners {
-		for r.Status().State != projectors.StateRunning {
-			if s := r.Status(); s.State == projectors.StateStopped && s.Error != "" {
+// waitUntilRunning waits until every projector follows the journal, and draws how far those are that build a view.
+func (n *daemon) waitUntilRunning(ctx context.Context, bar *progress) error {
+	defer bar.finish()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	totals := make([]int64, len(n.runners)) // as last told: a projector that is done tells nothing any more
+	for {
+		var done, total int64
+		running := 0
+		for i, r := range n.runners {
+			s := r.Status()
+			switch {
+			case s.State == projectors.StateStopped && s.Error != "":
 				return fmt.Errorf("projector %s stopped: %s", r.Name(), s.Error)
+			case s.State == projectors.StateRunning:
+				running++
+				done += totals[i]
+			case s.Build != nil:
+				totals[i] = s.Build.Total
+				done += s.Build.Done
 			}
-			_, moved := r.Watermark()
-			select {
-			case <-moved:
-			case <-time.After(50 * time.Millisecond):
-			case <-ctx.Done():
-				return context.Cause(ctx)
-			}
+			total += totals[i]
+		}
+		if running == len(n.runners) {
+			return nil
+		}
+		if total > 0 {
+			bar.set(done, total)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
 	}
-	return nil
 }
 
 // waitForAll waits until every projector has applied everything that is committed on the source now.

@@ -12,7 +12,8 @@ type progress struct {
 	bar *progressbar.ProgressBar
 }
 
-func newProgress(w io.Writer, what string) *progress {
+// newProgress is a bar of what is done, counted in things, with their rate and the time that is left.
+func newProgress(w io.Writer, what, things string) *progress {
 	if !isTerminal(w) {
 		return &progress{}
 	}
@@ -21,6 +22,7 @@ func newProgress(w io.Writer, what string) *progress {
 		progressbar.OptionSetDescription(what),
 		progressbar.OptionShowCount(),
 		progressbar.OptionShowIts(),
+		progressbar.OptionSetItsString(things),
 		progressbar.OptionSetPredictTime(true),
 		progressbar.OptionThrottle(100*time.Millisecond),
 		progressbar.OptionClearOnFinish(),

@@ -36,7 +36,7 @@ func (c *rebuildCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	bar := newProgress(a.stderr, "rebuild "+c.View)
+	bar := newProgress(a.stderr, "rebuild "+c.View, "documents")
 	outcomes, err := c.ask(a.ctx, client, bar)
 	if errors.Is(err, errNoDaemon) {
 		outcomes, err = c.alone(a, cfg, bar)
@@ -154,7 +154,7 @@ func (c *rebuildCmd) alone(a *app, cfg *config.Config, bar *progress) (outcomes 
 
 // rebuildAll rebuilds in all sinks of a view at once.
 func (n *daemon) rebuildAll(ctx context.Context, targets []*runner, bar *progress) ([]rebuildOutcome, error) {
-	if err := n.waitUntilRunning(ctx); err != nil {
+	if err := n.waitUntilRunning(ctx, &progress{}); err != nil {
 		return nil, err
 	}
 	outcomes, totals := make([]rebuildOutcome, len(targets)), make([]int64, len(targets))

@@ -46,7 +46,7 @@ func (c *runCmd) Run(a *app) error {
 	if err != nil {
 		return errors.Join(err, d.close())
 	}
-	bar := newProgress(a.stderr, "load")
+	bar := newProgress(a.stderr, "load", "rows")
 	err = daemon.run(a.ctx, bar)
 	return errors.Join(err, d.close())
 }
