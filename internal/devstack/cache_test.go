@@ -260,3 +260,10 @@ func tarGz(t *testing.T, headers ...tar.Header) string {
 	}
 	return buf.String()
 }
+
+func TestEmbeddedPostgresTellsItsRepository(t *testing.T) {
+	url, err := embeddedRepository()
+	if err != nil || !strings.HasPrefix(url, "https://") {
+		t.Errorf("embeddedRepository = %q, %v", url, err)
+	}
+}

