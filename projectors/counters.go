@@ -18,9 +18,8 @@ type counters struct {
 	seconds histogram // of the calls of Write that the sink answered
 }
 
-// wrote counts one answered Write.
-func (c *counters) wrote(took time.Duration, documents []views.Document, failures []Failure) {
-	deletes := 0
+// wrote counts one answered Write, and says how many documents it put and deleted.
+func (c *counters) wrote(took time.Duration, documents []views.Document, failures []Failure) (puts, deletes int) {
 	for i := range documents {
 		if documents[i].Body == nil {
 			deletes++
@@ -37,6 +36,7 @@ func (c *counters) wrote(took time.Duration, documents []views.Document, failure
 	c.documents.Add(uint64(applied - deletes))
 	c.rate.add(applied, time.Now())
 	c.seconds.observe(took)
+	return applied - deletes, deletes
 }
 
 func (c *counters) fill(s *Status) {

@@ -22,6 +22,8 @@ func (p *piece) addForeign(id string) bool {
 	return p.full()
 }
 
+func (p *piece) empty() bool { return len(p.ends)+len(p.foreign) == 0 }
+
 func (p *piece) full() bool { return len(p.ends)+len(p.foreign) >= p.limit }
 
 // key is the i-th key.

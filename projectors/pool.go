@@ -14,6 +14,7 @@ type pool struct {
 	workers []*worker
 	idle    chan *worker
 	filling *worker // holds the piece that keys are added to; nil when it is empty
+	tally   tally
 
 	// Of the work at hand, set by begin.
 	ctx      context.Context

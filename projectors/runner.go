@@ -42,8 +42,10 @@ type Runner struct {
 
 	building  sync.Mutex    // held while a generation is built, and while what a build left is removed
 	rebuild   atomic.Bool   // a Rebuild is under way
-	following atomic.Value  // of liveContext: of the live follower, for Rebuild
+	replaying atomic.Bool   // a Replay is under way
+	following atomic.Value  // of liveContext: of the live follower, for Rebuild and Replay
 	handover  chan handover // from Rebuild
+	rewrites  chan rewrite  // from Replay
 	revive    chan revival  // from Rebuild, when a fatal error has stopped the runner
 	recheck   chan struct{}
 }
@@ -58,7 +60,7 @@ func NewRunner(cfg Config, view *views.View, store Store, m *mirror.Mirror, j *j
 	r := &Runner{
 		cfg: cfg.withDefaults(), view: view, store: store, mirror: m, journal: j, journalID: j.Identity(), letters: letters, log: log,
 		tables: map[uint32]bool{}, trouble: trouble{log: log}, handover: make(chan handover), revive: make(chan revival),
-		recheck: make(chan struct{}, 1),
+		recheck: make(chan struct{}, 1), rewrites: make(chan rewrite),
 	}
 	for _, oid := range view.Tables() {
 		r.tables[oid] = true
@@ -215,6 +217,8 @@ func (r *Runner) follow(ctx context.Context, f *follower) (_ *follower, err erro
 		select {
 		case h := <-r.handover:
 			f, at, err = r.takeOver(ctx, f, at, h)
+		case w := <-r.rewrites:
+			err = f.rewrite(at, w)
 		case <-r.recheck:
 			err = f.recheck(at)
 		case <-at.Done():

@@ -71,7 +71,12 @@ func (w *worker) compose(ctx context.Context, snapshot *mirror.Snapshot, version
 	if Class(err) != Permanent {
 		return err
 	}
-	return w.follower.letters.park(ctx, views.Document{Key: key, ID: id}, version, err, 1)
+	return w.park(ctx, views.Document{Key: key, ID: id}, version, err, 1)
+}
+
+func (w *worker) park(ctx context.Context, d views.Document, version event.Offset, reason error, attempts int) error {
+	w.follower.pool.tally.parked.Add(1)
+	return w.follower.letters.park(ctx, d, version, reason, attempts)
 }
 
 // flush writes what was composed.
@@ -132,7 +137,9 @@ func (w *worker) offer(ctx context.Context, version event.Offset, documents []vi
 		}
 		return documents, err
 	}
-	w.runner.counters.wrote(time.Since(began), documents, failures)
+	puts, deletes := w.runner.counters.wrote(time.Since(began), documents, failures)
+	w.follower.pool.tally.documents.Add(int64(puts))
+	w.follower.pool.tally.deletes.Add(int64(deletes))
 	return w.settle(ctx, version, documents, failures)
 }
 
@@ -195,7 +202,7 @@ func (w *worker) refuse(ctx context.Context, version event.Offset, d views.Docum
 	if w.attempts[d.ID] < w.runner.cfg.MaxAttempts {
 		return false, nil
 	}
-	return true, w.follower.letters.park(ctx, d, version, err, w.attempts[d.ID])
+	return true, w.park(ctx, d, version, err, w.attempts[d.ID])
 }
 
 // stops says that an error ends the runner, or its work on this generation.
