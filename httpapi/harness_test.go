@@ -72,6 +72,7 @@ type projector struct {
 	status   projectors.Status
 	rechecks int
 	rebuild  func(ctx context.Context, progress projectors.Progress) error
+	replay   func(ctx context.Context, what projectors.ReplayRange, progress func(projectors.ReplayResult)) (projectors.ReplayResult, error)
 }
 
 func newProjector(name string) *projector {
@@ -108,6 +109,10 @@ func (p *projector) Recheck() {
 
 func (p *projector) Rebuild(ctx context.Context, progress projectors.Progress) error {
 	return p.rebuild(ctx, progress)
+}
+
+func (p *projector) Replay(ctx context.Context, what projectors.ReplayRange, progress func(projectors.ReplayResult)) (projectors.ReplayResult, error) {
+	return p.replay(ctx, what, progress)
 }
 
 // source is a source whose keepalives the test answers.
@@ -197,6 +202,7 @@ func newWorld(t *testing.T, change func(*Config, *Parts)) *world {
 	t.Cleanup(func() {
 		w.http.Close()
 		w.server.rebuilds.stop()
+		w.server.replays.stop()
 	})
 	return w
 }

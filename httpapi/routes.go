@@ -23,6 +23,7 @@ func (s *Server) routes(gatherer prometheus.Gatherer) http.Handler {
 	s.registerDocuments(api)
 	s.registerSearch(api)
 	s.registerRebuild(api)
+	s.registerReplay(api)
 	s.registerEvents(api)
 	s.registerLetters(api)
 	s.registerStatus(api)

@@ -57,6 +57,7 @@ type Server struct {
 	waiters      chan struct{}
 	metrics      *metrics
 	rebuilds     *rebuilds
+	replays      *replays
 	handler      http.Handler
 	started      time.Time
 
@@ -73,7 +74,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Server, error) {
 	s := &Server{
 		cfg: cfg, views: map[string]*View{}, source: parts.Source, journal: parts.Journal, mirror: parts.Mirror,
 		letters: parts.Letters, envelope: parts.Envelope, log: log,
-		waiters: make(chan struct{}, cfg.MaxWaiters), rebuilds: newRebuilds(log), started: time.Now(),
+		waiters: make(chan struct{}, cfg.MaxWaiters), rebuilds: newRebuilds(log), replays: newReplays(log), started: time.Now(),
 	}
 	for _, v := range parts.Views {
 		if v.Cache == nil && v.Search == nil {
@@ -104,7 +105,8 @@ func (s *Server) Address() net.Addr {
 }
 
 // Run listens and answers until ctx is done, whose cause it returns, or until it cannot listen. Requests in flight may go on for
-// Config.StopTimeout; rebuilds that were started here end, and leave the live generation as it was.
+// Config.StopTimeout; rebuilds and replays that were started here end: a rebuild leaves the live
+// generation as it was.
 func (s *Server) Run(ctx context.Context) error {
 	listener, err := s.listen(ctx)
 	if err != nil {
@@ -125,6 +127,7 @@ func (s *Server) Run(ctx context.Context) error {
 	running.Go(func() { s.follower.run(background) })
 	defer running.Wait()
 	defer s.rebuilds.stop()
+	defer s.replays.stop()
 	defer stop()
 
 	failed := make(chan error, 1)

@@ -53,6 +53,8 @@ type Projector interface {
 	Recheck()
 	// Rebuild returns when a new generation is live.
 	Rebuild(ctx context.Context, progress projectors.Progress) error
+	// Replay returns when the events of the range were run again.
+	Replay(ctx context.Context, what projectors.ReplayRange, progress func(projectors.ReplayResult)) (projectors.ReplayResult, error)
 }
 
 func (v *View) name() string { return v.Definition.Name() }

@@ -109,9 +109,15 @@ func problemOf(res *http.Response) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", res.Status, err)
 	}
-	var p struct{ Title, Detail string }
+	var p struct {
+		Title, Detail string
+		Errors        []struct{ Location, Message string }
+	}
 	if json.Unmarshal(body, &p) != nil || p.Detail == "" {
 		return &answerError{res.StatusCode, res.Status + ": " + strings.TrimSpace(string(body))}
+	}
+	for _, e := range p.Errors {
+		p.Detail += fmt.Sprintf("; %s: %s", strings.TrimPrefix(e.Location, "query."), e.Message)
 	}
 	return &answerError{res.StatusCode, p.Detail}
 }

@@ -35,6 +35,7 @@ type commands struct {
 	Run         runCmd         `cmd:"" help:"The daemon."`
 	Status      statusCmd      `cmd:"" help:"Per projector: offset, lag and state."`
 	Rebuild     rebuildCmd     `cmd:"" help:"Fill a new generation of a view from the mirror and promote it."`
+	Replay      replayCmd      `cmd:"" help:"Run stored events of the journal again through one projector."`
 	Deadletters deadlettersCmd `cmd:"" help:"Documents that a sink refused: list them, show one."`
 	Journal     journalCmd     `cmd:"" help:"Look into the journal."`
 	Config      configCmd      `cmd:"" help:"Print the configuration in force, secrets masked."`
