@@ -32,6 +32,8 @@ type follower struct {
 	next     uint64          // sequence of the batch to read next
 	mark     mirror.Progress // where the last whole round ended
 	events   uint64          // read by this follower
+
+	wanted []string // ids of documents that the round writes whatever its events say
 }
 
 // newFollower goes on from a checkpoint. Its claim on the journal begins there.
@@ -161,8 +163,10 @@ func (f *follower) catchUp(ctx context.Context) error {
 }
 
 // step runs one round. A round that stalled is no error: the next one goes on with a newer snapshot.
-func (f *follower) step(ctx context.Context) error {
-	err := f.runRound(ctx)
+func (f *follower) step(ctx context.Context) error { return f.ended(ctx, f.runRound(ctx)) }
+
+// ended is what the end of a round means to the follower.
+func (f *follower) ended(ctx context.Context, err error) error {
 	if errors.Is(err, errStalled) {
 		f.runner.log.Info("round begun again from a newer snapshot", "generation", f.info.Number, "position", f.position)
 		return nil

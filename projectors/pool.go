@@ -21,6 +21,7 @@ type pool struct {
 	cancel   context.CancelCauseFunc
 	snapshot *mirror.Snapshot
 	version  event.Offset
+	last     event.Offset // see Overwriter; 0 in most rounds
 	running  sync.WaitGroup
 	written  bool // something was handed to a worker
 }
@@ -36,7 +37,7 @@ func newPool(workers []*worker) *pool {
 // begin starts work on a snapshot. end must follow.
 func (p *pool) begin(ctx context.Context, snapshot *mirror.Snapshot) {
 	p.ctx, p.cancel = context.WithCancelCause(ctx)
-	p.snapshot, p.version, p.written = snapshot, snapshot.Progress().Offset, false
+	p.snapshot, p.version, p.last, p.written = snapshot, snapshot.Progress().Offset, 0, false
 }
 
 // add has the document of a root key composed and written. The key is copied.

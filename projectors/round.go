@@ -62,6 +62,9 @@ func (r *round) close() {
 // run reads the journal from the follower's position to the round's end.
 func (r *round) run(ctx context.Context) error {
 	f := r.f
+	if err := r.refresh(ctx); err != nil {
+		return err
+	}
 	for r.next <= r.end.Offset.Sequence() && !r.whole {
 		batch, err := f.read(ctx, r.next)
 		if err != nil {

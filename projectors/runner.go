@@ -48,6 +48,7 @@ type Runner struct {
 	rewrites  chan rewrite  // from Replay
 	revive    chan revival  // from Rebuild, when a fatal error has stopped the runner
 	recheck   chan struct{}
+	refreshes chan refreshing // from Refresh
 }
 
 // NewRunner makes a runner of a view in a sink. The mirror must have the view's indexes before Run is called, and the
@@ -60,7 +61,7 @@ func NewRunner(cfg Config, view *views.View, store Store, m *mirror.Mirror, j *j
 	r := &Runner{
 		cfg: cfg.withDefaults(), view: view, store: store, mirror: m, journal: j, journalID: j.Identity(), letters: letters, log: log,
 		tables: map[uint32]bool{}, trouble: trouble{log: log}, handover: make(chan handover), revive: make(chan revival),
-		recheck: make(chan struct{}, 1), rewrites: make(chan rewrite),
+		recheck: make(chan struct{}, 1), rewrites: make(chan rewrite), refreshes: make(chan refreshing),
 	}
 	for _, oid := range view.Tables() {
 		r.tables[oid] = true
@@ -221,6 +222,8 @@ func (r *Runner) follow(ctx context.Context, f *follower) (_ *follower, err erro
 			err = f.rewrite(at, w)
 		case <-r.recheck:
 			err = f.recheck(at)
+		case q := <-r.refreshes:
+			err = f.refresh(at, q)
 		case <-at.Done():
 			err = context.Cause(at)
 		case <-ready(behind, changed):

@@ -129,7 +129,7 @@ func (w *worker) stalled() bool { return time.Since(w.repetition.since) >= w.run
 // It returns those that are left, moved to the front of the slice it was given, and why.
 func (w *worker) offer(ctx context.Context, version event.Offset, documents []views.Document) ([]views.Document, error) {
 	began := time.Now()
-	failures, err := w.follower.generation.Write(ctx, version, documents)
+	failures, err := w.put(ctx, version, documents)
 	if err != nil {
 		err = fmt.Errorf("write %d documents at %s: %w", len(documents), version, err)
 		if Class(err) == Permanent {

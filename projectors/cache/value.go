@@ -31,8 +31,8 @@ const (
 	blockAt    = lengthAt + lengthSize
 )
 
-// errValue means that a document key holds something that this package did not write.
-var errValue = errors.New("value is not a document")
+// ErrForeign means that the key of a document holds something that this package did not write.
+var ErrForeign = errors.New("value is not a document")
 
 // value is a decoded value. Its slices share memory with what was decoded.
 type value struct {
@@ -78,19 +78,19 @@ func appendLength(dst []byte, n int) []byte {
 // decodeValue decodes what appendValue wrote.
 func decodeValue(s string) (value, error) {
 	if len(s) < blockAt {
-		return value{}, fmt.Errorf("%w: %d bytes", errValue, len(s))
+		return value{}, fmt.Errorf("%w: %d bytes", ErrForeign, len(s))
 	}
 	version, err := strconv.ParseUint(s[:versionDigits], 10, 63)
 	if err != nil {
-		return value{}, fmt.Errorf("%w: version %q", errValue, s[:versionDigits])
+		return value{}, fmt.Errorf("%w: version %q", ErrForeign, s[:versionDigits])
 	}
 	flag := s[flagAt]
 	if flag != flagDocument && flag != flagTombstone {
-		return value{}, fmt.Errorf("%w: flag %q", errValue, flag)
+		return value{}, fmt.Errorf("%w: flag %q", ErrForeign, flag)
 	}
 	size, err := strconv.ParseUint(s[lengthAt:blockAt], 16, 32)
 	if err != nil || size > uint64(len(s)-blockAt) {
-		return value{}, fmt.Errorf("%w: block length %q", errValue, s[lengthAt:blockAt])
+		return value{}, fmt.Errorf("%w: block length %q", ErrForeign, s[lengthAt:blockAt])
 	}
 	body := blockAt + int(size)
 	return value{version: event.Offset(version), deleted: flag == flagTombstone, block: s[blockAt:body], body: s[body:]}, nil
@@ -104,11 +104,11 @@ func (v *value) lookup(i int) (string, error) {
 			return "", nil
 		}
 		if len(rest) < lengthSize {
-			return "", fmt.Errorf("%w: lookups %q", errValue, v.block)
+			return "", fmt.Errorf("%w: lookups %q", ErrForeign, v.block)
 		}
 		size, err := strconv.ParseUint(rest[:lengthSize], 16, 32)
 		if err != nil || size > uint64(len(rest)-lengthSize) {
-			return "", fmt.Errorf("%w: lookups %q", errValue, v.block)
+			return "", fmt.Errorf("%w: lookups %q", ErrForeign, v.block)
 		}
 		if i == 0 {
 			return rest[lengthSize : lengthSize+int(size)], nil

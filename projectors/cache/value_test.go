@@ -60,13 +60,13 @@ func FuzzDecodeValue(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		v, err := decodeValue(s)
 		if err != nil {
-			if !errors.Is(err, errValue) {
+			if !errors.Is(err, ErrForeign) {
 				t.Fatal(err)
 			}
 			return
 		}
 		for i := range 3 {
-			if _, err := v.lookup(i); err != nil && !errors.Is(err, errValue) {
+			if _, err := v.lookup(i); err != nil && !errors.Is(err, ErrForeign) {
 				t.Fatal(err)
 			}
 		}

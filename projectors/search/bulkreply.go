@@ -21,6 +21,7 @@ type bulkItem struct {
 // outcome is what a bulk request came to.
 type outcome struct {
 	failures []projectors.Failure
+	newer    []int // documents that the index holds in a newer version
 	again    []int // documents that were not taken for want of room
 	refused  error // why, of the last of them
 }
@@ -58,8 +59,12 @@ func readReply(reply []byte, index []int) (outcome, error) {
 
 // sort puts one item where it belongs. An error speaks of the index or the rights, and so of the whole request.
 func (o *outcome) sort(doc int, item bulkItem) error {
-	if item.Error == nil || item.Status == http.StatusConflict {
-		return nil // done; or the index holds a newer version
+	if item.Error == nil {
+		return nil
+	}
+	if item.Status == http.StatusConflict {
+		o.newer = append(o.newer, doc)
+		return nil
 	}
 	err := &statusError{status: item.Status, kind: item.Error.Type, reason: item.Error.text()}
 	if item.Status == http.StatusTooManyRequests || item.Status >= 500 {

@@ -35,6 +35,7 @@ type write struct {
 	mu       sync.Mutex
 	next     int // first document that is in no chunk yet
 	failures []projectors.Failure
+	newer    []int // documents that the index holds in a newer version
 }
 
 // Write implements projectors.Generation.
@@ -212,6 +213,7 @@ func (w *write) send(ctx context.Context, c *chunk) (reusable bool, out outcome,
 	}
 	w.client.size.accepted(len(c.body), time.Since(began))
 	out, err = readReply(c.reply.Bytes(), c.index)
+	w.outdated(out.newer)
 	return reusable, out, err
 }
 
@@ -243,6 +245,15 @@ func (w *write) name(failures []projectors.Failure) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.failures = append(w.failures, failures...)
+}
+
+func (w *write) outdated(docs []int) {
+	if len(docs) == 0 {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.newer = append(w.newer, docs...)
 }
 
 func (w *write) nameAll(docs []int, err error) {

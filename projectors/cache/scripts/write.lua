@@ -12,6 +12,7 @@ if tonumber(call('GET', KEYS[2]) or '-1') < tonumber(ARGV[2]) then return -1 end
 local version, ttl, tombstone_ttl = ARGV[3], ARGV[4], ARGV[5]
 local document_key, lookup_key, lookups = ARGV[6], ARGV[7], tonumber(ARGV[8])
 local version_size, block_at, first = 19, 29, 9 + lookups -- as in value.go; Lua counts from 1
+local shape = '^%d+[dt]%x+$' -- of the beginning of a value, up to the block
 
 local function block(value) -- of a value or of the beginning of one; the second result is where the body begins
   local size = tonumber(sub(value, version_size + 2, version_size + 9), 16)
@@ -31,13 +32,14 @@ end
 for i = 3, #KEYS do
   local key, value = KEYS[i], ARGV[first + i - 3]
   local old = call('GETRANGE', key, 0, block_at - 2)
-  if sub(old, 1, version_size) <= version then
+  -- What somebody else wrote, and is no value, is not newer, whatever it begins with.
+  if sub(old, 1, version_size) <= version or not string.find(old, shape) then
     if lookups > 0 then
       local new_block = block(value)
       local old_block = ''
       if old ~= '' then
         local size = tonumber(sub(old, version_size + 2), 16)
-        if size > 0 then old_block = call('GETRANGE', key, block_at - 1, block_at + size - 2) end
+        if size and size > 0 then old_block = call('GETRANGE', key, block_at - 1, block_at + size - 2) end
       end
       if old_block ~= new_block then
         local id = sub(key, #document_key + 1)
