@@ -203,6 +203,7 @@ func newWorld(t *testing.T, change func(*Config, *Parts)) *world {
 		w.http.Close()
 		w.server.rebuilds.stop()
 		w.server.replays.stop()
+		w.server.verifies.stop()
 	})
 	return w
 }

@@ -24,6 +24,7 @@ func (s *Server) routes(gatherer prometheus.Gatherer) http.Handler {
 	s.registerSearch(api)
 	s.registerRebuild(api)
 	s.registerReplay(api)
+	s.registerVerify(api)
 	s.registerEvents(api)
 	s.registerLetters(api)
 	s.registerStatus(api)

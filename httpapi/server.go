@@ -38,6 +38,8 @@ type Parts struct {
 	Envelope func(dst []byte, ev *event.Event) ([]byte, error)
 	// Metrics is what /metrics shows; the API adds its own.
 	Metrics *prometheus.Registry
+	// Verify compares documents. Optional: without it, requests to compare are answered 501.
+	Verify Verify
 }
 
 // Server is the API.
@@ -58,6 +60,8 @@ type Server struct {
 	metrics      *metrics
 	rebuilds     *rebuilds
 	replays      *replays
+	verify       Verify
+	verifies     *verifications
 	handler      http.Handler
 	started      time.Time
 
@@ -74,7 +78,8 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Server, error) {
 	s := &Server{
 		cfg: cfg, views: map[string]*View{}, source: parts.Source, journal: parts.Journal, mirror: parts.Mirror,
 		letters: parts.Letters, envelope: parts.Envelope, log: log,
-		waiters: make(chan struct{}, cfg.MaxWaiters), rebuilds: newRebuilds(log), replays: newReplays(log), started: time.Now(),
+		waiters: make(chan struct{}, cfg.MaxWaiters), rebuilds: newRebuilds(log), replays: newReplays(log),
+		verify: parts.Verify, verifies: newVerifications(log), started: time.Now(),
 	}
 	for _, v := range parts.Views {
 		if v.Cache == nil && v.Search == nil {
@@ -128,6 +133,7 @@ func (s *Server) Run(ctx context.Context) error {
 	defer running.Wait()
 	defer s.rebuilds.stop()
 	defer s.replays.stop()
+	defer s.verifies.stop()
 	defer stop()
 
 	failed := make(chan error, 1)

@@ -32,7 +32,7 @@ func newAPI(n *daemon) (*httpapi.Server, error) {
 		Epoch: n.epoch(), SourceURL: n.cfg.Source.URL.Reveal(), Version: version,
 		MaxWait: n.cfg.HTTP.MaxWait.D(), MaxWaiters: n.cfg.HTTP.MaxWaiters,
 	}, httpapi.Parts{
-		Views: n.apiViews(), Source: n.reader, Journal: n.journal, Mirror: n.mirror, Letters: n.letters, Metrics: registry,
+		Views: n.apiViews(), Verify: n.verify, Source: n.reader, Journal: n.journal, Mirror: n.mirror, Letters: n.letters, Metrics: registry,
 		Envelope: func(dst []byte, ev *event.Event) ([]byte, error) { return event.AppendEnvelope(dst, ev, source), nil },
 	}, n.log)
 }

@@ -36,6 +36,7 @@ type commands struct {
 	Status      statusCmd      `cmd:"" help:"Per projector: offset, lag and state."`
 	Rebuild     rebuildCmd     `cmd:"" help:"Fill a new generation of a view from the mirror and promote it."`
 	Replay      replayCmd      `cmd:"" help:"Run stored events of the journal again through one projector."`
+	Verify      verifyCmd      `cmd:"" help:"Compare a view's documents with what they should be; with --repair mend them."`
 	Deadletters deadlettersCmd `cmd:"" help:"Documents that a sink refused: list them, show one."`
 	Journal     journalCmd     `cmd:"" help:"Look into the journal."`
 	Config      configCmd      `cmd:"" help:"Print the configuration in force, secrets masked."`

@@ -49,6 +49,9 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"config", "--config", good}, exitOK, "postgres://localhost/shop", ""},
 		{[]string{"status", "--config", good}, exitFailed, "", "lanternist run"},
 		{[]string{"status", "--check", "--config", good}, exitFailed, "", ""},
+		{[]string{"verify", "orders", "--config", good}, exitFailed, "", "lanternist run"},
+		{[]string{"verify", "orders", "--sample=-1", "--config", good}, exitBadInput, "", "negative"},
+		{[]string{"verify", "orders", "--sample=9", "--full", "--config", good}, exitBadInput, "", "--full"},
 		{[]string{"deadletters", "list", "--config", good}, exitBadInput, "", "lanternist run"},
 		{[]string{"journal", "dump", "--events", "--config", good}, exitBadInput, "", "lanternist run"},
 	} {
