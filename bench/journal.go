@@ -113,7 +113,7 @@ func openPath(ctx context.Context, t task) (p *path, err error) {
 	p.pump = ingest.NewPump(ingest.PumpConfig{Slot: setup.ConfirmedFlush, MaxBatch: maxBatch, Captures: captures},
 		p.reader, p.journal, p.mirror, store, log)
 	load := ingest.LoadConfig{Workers: cfg.Snapshot.Workers, Session: cfg.Snapshot.Session.D(), RangeRows: cfg.Snapshot.RangeRows}
-	p.loader = ingest.NewLoader(load, source, p.mirror, p.reader.RequestPosition, log)
+	p.loader = ingest.NewLoader(load, source, registry, p.mirror, p.reader.RequestPosition, log)
 	return p, nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
@@ -24,6 +25,10 @@ var ErrSnapshotGone = errors.New("exported snapshot is gone")
 // ErrRewritten says that a table was truncated or rewritten (ALTER TABLE) after the snapshot, which then shows it
 // empty. A new Session goes on.
 var ErrRewritten = errors.New("table was rewritten after the snapshot")
+
+// lockTimeout bounds the wait for a table that another transaction has locked exclusively, so that the snapshot is not
+// held for as long as that lasts.
+const lockTimeout = 10 * time.Second
 
 // Session is a view of the database at one point of its log: a transaction is in it exactly when its CommitLSN
 // is before ConsistentPoint. It holds a temporary slot and a snapshot, so it keeps the server from removing log
@@ -130,7 +135,8 @@ func (s *Session) acquire(ctx context.Context) (*pgx.Conn, error) {
 
 // begin begins a transaction in the snapshot.
 func (s *Session) begin(ctx context.Context, conn *pgx.Conn) error {
-	_, err := conn.PgConn().Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT "+quoteLiteral(s.snapshot)).ReadAll()
+	_, err := conn.PgConn().Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT "+quoteLiteral(s.snapshot)+
+		fmt.Sprintf("; SET LOCAL lock_timeout = %d", lockTimeout.Milliseconds())).ReadAll()
 	if err == nil {
 		return nil
 	}
@@ -153,6 +159,22 @@ func (s *Session) table(ctx context.Context, conn *pgx.Conn, schema *row.Schema)
 		return name, nil
 	}
 	return "ONLY " + name, nil
+}
+
+// Definition describes the table, found by the OID of schema, as it was in the snapshot: like LoadPublished, and not
+// registered yet.
+func (s *Session) Definition(ctx context.Context, schema *row.Schema) (now *row.Schema, err error) {
+	err = s.in(ctx, func(conn *pgx.Conn) error {
+		definitions, err := loadDefinitions(ctx, conn, s.cfg.Publication, []uint32{schema.OID})
+		if err != nil {
+			return err
+		}
+		if now = definitions[schema.OID]; now == nil {
+			return fmt.Errorf("describe %s: %w", schema.QualifiedName(), pgx.ErrNoRows)
+		}
+		return nil
+	})
+	return now, err
 }
 
 // EstimateRows is the planner's estimate of how many rows the table has.
@@ -188,12 +210,32 @@ func estimateRows(ctx context.Context, conn *pgx.Conn, table string) (int64, err
 // batch is valid only during the call. Values have the schema's columns and the stream's text form. An error of
 // rows ends the copy and is returned. With ErrRewritten, the rows handed over were right, but some may be missing.
 func (s *Session) Copy(ctx context.Context, schema *row.Schema, rng Range, rows func([]row.Row) error) error {
-	return s.in(ctx, func(conn *pgx.Conn) error {
-		table, err := s.table(ctx, conn, schema)
+	where, err := rng.where(schema)
+	if err != nil {
+		return err
+	}
+	return s.copy(ctx, schema, where, rows)
+}
+
+// CopyKeys is Copy of the rows with some keys, of which each is the text of the key's columns.
+func (s *Session) CopyKeys(ctx context.Context, schema *row.Schema, keys [][]string, rows func([]row.Row) error) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	var tuples []string
+	for _, key := range keys {
+		literals, err := keyLiterals(schema, key)
 		if err != nil {
 			return err
 		}
-		where, err := rng.where(schema)
+		tuples = append(tuples, "("+strings.Join(literals, ", ")+")")
+	}
+	return s.copy(ctx, schema, fmt.Sprintf(" WHERE (%s) IN (%s)", quotedColumns(schema, schema.Key), strings.Join(tuples, ", ")), rows)
+}
+
+func (s *Session) copy(ctx context.Context, schema *row.Schema, where string, rows func([]row.Row) error) error {
+	return s.in(ctx, func(conn *pgx.Conn) error {
+		table, err := s.table(ctx, conn, schema)
 		if err != nil {
 			return err
 		}
@@ -245,12 +287,9 @@ func (r Range) where(schema *row.Schema) (string, error) {
 		if end.values == nil {
 			continue
 		}
-		if len(end.values) != len(schema.Key) {
-			return "", fmt.Errorf("range of %s: %d values for a key of %d columns", schema.QualifiedName(), len(end.values), len(schema.Key))
-		}
-		var literals []string
-		for _, v := range end.values {
-			literals = append(literals, quoteLiteral(v))
+		literals, err := keyLiterals(schema, end.values)
+		if err != nil {
+			return "", err
 		}
 		// One column is compared as itself: a row of one is not supported by every index path.
 		if len(literals) == 1 {
@@ -263,4 +302,16 @@ func (r Range) where(schema *row.Schema) (string, error) {
 		return "", nil
 	}
 	return " WHERE " + strings.Join(terms, " AND "), nil
+}
+
+// keyLiterals are the values of a key as they stand in a statement.
+func keyLiterals(schema *row.Schema, values []string) ([]string, error) {
+	if len(values) != len(schema.Key) || len(values) == 0 {
+		return nil, fmt.Errorf("key of %s: %d values for %d columns", schema.QualifiedName(), len(values), len(schema.Key))
+	}
+	literals := make([]string, len(values))
+	for i, v := range values {
+		literals[i] = quoteLiteral(v)
+	}
+	return literals, nil
 }

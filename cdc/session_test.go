@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -392,5 +393,60 @@ func TestSessionNoticesARewrittenTable(t *testing.T) {
 		if !errors.Is(err, want) {
 			t.Errorf("Copy of %s: %v, want %v", name, err, want)
 		}
+	}
+}
+
+// A table that nobody has analyzed yet, with keys that are not numbers, is divided all the same.
+func TestSessionDividesAMillionUUIDs(t *testing.T) {
+	s := newSource(t, devstack.Postgres(t), `CREATE TABLE ids (id uuid PRIMARY KEY, v int) WITH (autovacuum_enabled = off);
+		INSERT INTO ids SELECT gen_random_uuid(), g FROM generate_series(1, 1000000) g`)
+	session := s.session()
+	schema := s.catalog("ids")[0]
+	const target = 50_000
+	ranges, err := session.Ranges(t.Context(), schema, target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	total, largest := 0, 0
+	for _, rng := range ranges {
+		n := 0
+		if err := session.Copy(t.Context(), schema, rng, func(rows []row.Row) error { n += len(rows); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		total, largest = total+n, max(largest, n)
+	}
+	t.Logf("%d ranges, the largest of %d rows", len(ranges), largest)
+	if total != 1_000_000 {
+		t.Errorf("the ranges hold %d rows, the table has 1000000", total)
+	}
+	if len(ranges) < 10 || largest > 3*target {
+		t.Errorf("%d ranges, the largest of %d rows, for about %d each", len(ranges), largest, target)
+	}
+}
+
+func TestSessionCopiesKeys(t *testing.T) {
+	s := newSource(t, devstack.Postgres(t), `CREATE TABLE pairs (a text, b int, v text, PRIMARY KEY (a, b));
+		INSERT INTO pairs SELECT 'it''s ' || g / 10, g % 10, 'v' || g FROM generate_series(0, 99) g`)
+	session := s.session()
+	schema := s.catalog("pairs")[0]
+	var got []string
+	keep := func(rows []row.Row) error {
+		for _, r := range rows {
+			got = append(got, string(r.Column(2).Text))
+		}
+		return nil
+	}
+	if err := session.CopyKeys(t.Context(), schema, [][]string{{"it's 3", "4"}, {"it's 9", "9"}, {"none", "1"}}, keep); err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(got)
+	if !slices.Equal(got, []string{"v34", "v99"}) {
+		t.Errorf("got %q", got)
+	}
+	if err := session.CopyKeys(t.Context(), schema, nil, keep); err != nil || len(got) != 2 {
+		t.Errorf("no keys: %v, %q", err, got)
+	}
+	if err := session.CopyKeys(t.Context(), schema, [][]string{{"1"}}, keep); err == nil {
+		t.Error("half a key was taken")
 	}
 }

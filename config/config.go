@@ -148,6 +148,8 @@ type Projectors struct {
 type Snapshot struct {
 	// Workers that copy key ranges at once. Default 4.
 	Workers int `yaml:"workers"`
+	// Rate is how many rows all workers together copy per second. Default 0: as many as they can.
+	Rate int `yaml:"rate"`
 	// Session is how long one snapshot is held on the source before it is renewed. Default 5m.
 	Session Duration `yaml:"session"`
 	// RangeRows is about how many rows one range has. Default 50000.

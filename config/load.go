@@ -245,6 +245,7 @@ func (p *parser) validate(c *Config) {
 	p.oneOf("log.format", c.Log.Format, "text", "json")
 	p.atLeast("projectors.max_attempts", c.Projectors.MaxAttempts, 1)
 	p.atLeast("snapshot.workers", c.Snapshot.Workers, 1)
+	p.atLeast("snapshot.rate", c.Snapshot.Rate, 0)
 	p.atLeast("snapshot.range_rows", c.Snapshot.RangeRows, 1)
 	p.atLeast("http.max_waiters", c.HTTP.MaxWaiters, 1)
 	p.atLeast("journal.replicas", c.Journal.Replicas, 1)

@@ -34,6 +34,8 @@ type Parts struct {
 	Journal *journal.Journal
 	Mirror  *mirror.Mirror
 	Letters *deadletter.Store
+	// Load is how far the first load is; nil when there is none.
+	Load func() LoadStatus
 	// Envelope appends an event as consumers see it, in JSON.
 	Envelope func(dst []byte, ev *event.Event) ([]byte, error)
 	// Metrics is what /metrics shows; the API adds its own.
@@ -51,6 +53,7 @@ type Server struct {
 	journal  *journal.Journal
 	mirror   *mirror.Mirror
 	letters  *deadletter.Store
+	load     func() LoadStatus
 	envelope func(dst []byte, ev *event.Event) ([]byte, error)
 	log      *slog.Logger
 
@@ -77,7 +80,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Server, error) {
 	cfg = cfg.withDefaults()
 	s := &Server{
 		cfg: cfg, views: map[string]*View{}, source: parts.Source, journal: parts.Journal, mirror: parts.Mirror,
-		letters: parts.Letters, envelope: parts.Envelope, log: log,
+		letters: parts.Letters, load: parts.Load, envelope: parts.Envelope, log: log,
 		waiters: make(chan struct{}, cfg.MaxWaiters), rebuilds: newRebuilds(log), replays: newReplays(log),
 		verify: parts.Verify, verifies: newVerifications(log), started: time.Now(),
 	}

@@ -22,6 +22,7 @@ type Status struct {
 	Source     SourceStatus      `json:"source"`
 	Journal    JournalStatus     `json:"journal"`
 	Mirror     MirrorStatus      `json:"mirror"`
+	Load       LoadStatus        `json:"load"`
 	Projectors []ProjectorStatus `json:"projectors" doc:"Ordered by name."`
 	Waiting    int               `json:"waiting" doc:"Requests that wait for a token."`
 }
@@ -143,6 +144,9 @@ func (s *Server) Status() Status {
 		},
 		Mirror:     MirrorStatus{Offset: progress.Offset, LSN: progress.LSN.String()},
 		Projectors: []ProjectorStatus{},
+	}
+	if s.load != nil {
+		status.Load = s.load()
 	}
 	for _, p := range s.projectors() {
 		st := p.Status()

@@ -38,6 +38,7 @@ type deployment struct {
 	catalog []*row.Schema
 
 	control control.Store
+	schemas *schemas.Registry
 	journal *journal.Journal
 	mirror  *mirror.Mirror
 	reader  *cdc.Reader
@@ -73,6 +74,7 @@ func (d *deployment) open(db *devstack.Database) {
 	check(err)
 	registry, err := schemas.Open(ctx, d.control)
 	check(err)
+	d.schemas = registry
 	engine, err := segments.Open(filepath.Join(d.dir, "journal"), segments.Config{}, log)
 	check(err)
 	d.journal, err = journal.Open(ctx, engine, registry, journal.Config{}, log)
@@ -91,7 +93,7 @@ func (d *deployment) open(db *devstack.Database) {
 	d.reader, err = cdc.NewReader(d.cfg, registry, log)
 	check(err)
 	d.pump = NewPump(PumpConfig{Slot: d.slot, MaxBatch: 128 << 10}, d.reader, d.journal, d.mirror, d.control, log)
-	d.loader = NewLoader(LoadConfig{Workers: 2, RangeRows: 500}, d.cfg, d.mirror, d.reader.RequestPosition, log)
+	d.loader = NewLoader(LoadConfig{Workers: 2, RangeRows: 500}, d.cfg, registry, d.mirror, d.reader.RequestPosition, log)
 }
 
 func (d *deployment) close() {

@@ -9,8 +9,8 @@ import (
 	"github.com/jackc/pglogrepl"
 )
 
-// FinishRange notes that all rows of range i have been loaded from the snapshot with this consistent point. It
-// comes after their Load in the order in which a crash keeps things.
+// FinishRange notes, durably, that all rows of range i have been loaded from the snapshot with this consistent point.
+// What was loaded before it is durable then, too.
 func (m *Mirror) FinishRange(oid uint32, i int, consistentPoint pglogrepl.LSN, rows int64) error {
 	t := m.table(oid)
 	t.mu.Lock()
@@ -31,7 +31,7 @@ func (m *Mirror) finishRange(t *table, i int, point pglogrepl.LSN, rows int64) e
 	state := t.state
 	state.Ranges = slices.Clone(state.Ranges)
 	state.Ranges[i].Done, state.Ranges[i].Rows, state.Ranges[i].ConsistentPoint = true, rows, point
-	return m.saveState(t, state, nil, pebble.NoSync)
+	return m.saveState(t, state, nil, pebble.Sync)
 }
 
 // saveState stores the table's state, with what else is in kv.

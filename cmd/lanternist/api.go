@@ -32,9 +32,20 @@ func newAPI(n *daemon) (*httpapi.Server, error) {
 		Epoch: n.epoch(), SourceURL: n.cfg.Source.URL.Reveal(), Version: version,
 		MaxWait: n.cfg.HTTP.MaxWait.D(), MaxWaiters: n.cfg.HTTP.MaxWaiters,
 	}, httpapi.Parts{
-		Views: n.apiViews(), Verify: n.verify, Source: n.reader, Journal: n.journal, Mirror: n.mirror, Letters: n.letters, Metrics: registry,
+		Views: n.apiViews(), Verify: n.verify, Source: n.reader, Journal: n.journal, Mirror: n.mirror, Letters: n.letters,
+		Load: n.loadStatus, Metrics: registry,
 		Envelope: func(dst []byte, ev *event.Event) ([]byte, error) { return event.AppendEnvelope(dst, ev, source), nil },
 	}, n.log)
+}
+
+// loadStatus is how far the first load is.
+func (n *daemon) loadStatus() httpapi.LoadStatus {
+	p := n.loader.Progress()
+	s := httpapi.LoadStatus{Loading: p.Loading, Rows: p.Rows, Total: p.Total}
+	for _, t := range p.Failing {
+		s.Failing = append(s.Failing, httpapi.LoadError(t))
+	}
+	return s
 }
 
 // apiViews are the views with the sinks that their readers use.

@@ -75,8 +75,8 @@ func newDaemon(d *deployment) (*daemon, error) {
 	n.pump = ingest.NewPump(ingest.PumpConfig{Slot: d.source.ConfirmedFlush, MaxBatch: n.maxBatch(), Captures: captures},
 		reader, d.journal, d.mirror, d.control, d.log)
 	n.loader = ingest.NewLoader(ingest.LoadConfig{
-		Workers: d.cfg.Snapshot.Workers, Session: d.cfg.Snapshot.Session.D(), RangeRows: d.cfg.Snapshot.RangeRows,
-	}, source, d.mirror, reader.RequestPosition, d.log)
+		Workers: d.cfg.Snapshot.Workers, Rate: d.cfg.Snapshot.Rate, Session: d.cfg.Snapshot.Session.D(), RangeRows: d.cfg.Snapshot.RangeRows,
+	}, source, d.registry, d.mirror, reader.RequestPosition, d.log)
 	if n.api, err = newAPI(n); err != nil {
 		return nil, err
 	}

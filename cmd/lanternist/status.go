@@ -52,6 +52,9 @@ func (c *statusCmd) print(a *app, s *httpapi.Status) error {
 	fmt.Fprintf(a.stdout, "mirror   %s, up to %s\n\n", s.Mirror.Offset, s.Mirror.LSN)
 	rows := make([][]string, 0, len(s.Projectors))
 	notes := ""
+	for _, t := range s.Load.Failing {
+		notes += fmt.Sprintf("\n%s cannot be loaded, and is tried again (%d attempts so far): %s\n", t.Table, t.Attempts, t.Error)
+	}
 	for _, p := range s.Projectors {
 		rows = append(rows, []string{p.Projector, fmt.Sprintf("g%d", p.Generation), string(p.State), p.Offset.String(), p.LSN,
 			thousands(p.LagEvents), bytesText(p.LagBytes), fmt.Sprintf("%.1f s", p.LagSeconds), thousands(p.Documents + p.Deletes), thousands(p.Parked)})

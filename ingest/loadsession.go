@@ -1,0 +1,241 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/lanternist/lanternist/cdc"
+	"github.com/lanternist/lanternist/row"
+)
+
+// loadSession is the part of a load that is done under one snapshot.
+type loadSession struct {
+	*Loader
+	*cdc.Session
+	began time.Time
+	stale atomic.Bool // the snapshot, or the source, is gone
+	taken int         // pieces; guarded by mu
+}
+
+// session copies pieces under one snapshot until there are none that may be copied now, the session has lasted long
+// enough, or the snapshot is of no more use. It ends the snapshot. Its error is fatal.
+func (l *Loader) session(ctx context.Context, under *cdc.Session, completing *errgroup.Group) error {
+	s := &loadSession{Loader: l, Session: under, began: time.Now()}
+	l.mu.Lock()
+	l.sessions++
+	l.mu.Unlock()
+	at := under.ConsistentPoint().String()
+	l.log.Info("snapshot opened", "at", at)
+	err := s.run(ctx, completing)
+	if closing := under.Close(); closing != nil {
+		l.log.Warn("snapshot not closed in order", "error", closing)
+	}
+	held := time.Since(s.began)
+	l.mu.Lock()
+	l.longest = max(l.longest, held)
+	l.mu.Unlock()
+	l.log.Info("snapshot closed", "at", at, "held", held.Round(time.Millisecond))
+	return err
+}
+
+func (s *loadSession) run(ctx context.Context, completing *errgroup.Group) error {
+	for _, t := range s.unplanned() {
+		if err := s.judge(ctx, t, s.plan(ctx, s.Session, t)); err != nil {
+			return err
+		}
+		s.settle(ctx, t, completing)
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	for range s.cfg.Workers {
+		g.Go(func() error {
+			for p, ok := s.next(); ok && gctx.Err() == nil; p, ok = s.next() {
+				err := s.load(gctx, p)
+				s.release(p, err == nil)
+				if err := s.judge(gctx, p.table, err); err != nil {
+					return err
+				}
+				s.settle(ctx, p.table, completing)
+			}
+			return context.Cause(gctx)
+		})
+	}
+	return g.Wait()
+}
+
+// unplanned are the tables of which it is not known what is left, and that may be read now.
+func (s *loadSession) unplanned() (tables []*table) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, t := range s.tables {
+		if t.state == reading && !t.planned && !t.due.After(s.began) {
+			tables = append(tables, t)
+		}
+	}
+	return tables
+}
+
+// next is a piece to be copied. A session that is too old begins none; but the first piece may be begun at any age, so
+// that each session brings the load further.
+func (s *loadSession) next() (piece, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	age := time.Since(s.began)
+	if s.stale.Load() || age > s.cfg.Session && s.taken > 0 {
+		return piece{}, false
+	}
+	for _, t := range s.tables {
+		if t.state == reading && t.planned && len(t.todo) > 0 {
+			p := t.todo[0]
+			t.todo = t.todo[1:]
+			t.busy++
+			s.taken++
+			s.log.Debug("range begun", "table", t.name(), "range", p.index, "refill", len(p.keys), "snapshot_age", age)
+			return p, true
+		}
+	}
+	return piece{}, false
+}
+
+// release ends the work on a piece. One that was copied is a success of its table.
+func (s *loadSession) release(p piece, copied bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p.table.busy--
+	if copied && p.table.planned {
+		p.table.err = nil
+		p.table.waits.Reset()
+	}
+}
+
+// judge decides what comes of an error of reading a table. It returns only those that end the load.
+func (s *loadSession) judge(ctx context.Context, t *table, err error) error {
+	var own *fatal
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case errors.As(err, &own):
+		return err
+	}
+	if lost(err) {
+		s.stale.Store(true)
+	}
+	s.putOff(t, err)
+	return nil
+}
+
+// putOff has a table read anew, from its definition on, after a while. What was recorded as done stays done.
+func (s *loadSession) putOff(t *table, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t.todo = nil
+	if t.due.After(s.began) {
+		return // another worker has met it in this session
+	}
+	t.planned, t.err = false, err
+	wait := t.waits.Next()
+	t.due = time.Now().Add(wait)
+	s.log.Warn("table put off", "table", t.name(), "error", err, "attempts", t.waits.Attempts(), "again_in", wait.Round(time.Millisecond))
+}
+
+// lost says whether an error of the source is not that of one table: the snapshot or the server is gone.
+func lost(err error) bool {
+	if errors.Is(err, cdc.ErrSnapshotGone) {
+		return true
+	}
+	var refusal *pgconn.PgError
+	if errors.As(err, &refusal) {
+		return len(refusal.Code) == 5 && (refusal.Code[:2] == "08" || refusal.Code[:3] == "57P")
+	}
+	return cdc.Retryable(err) && !errors.Is(err, cdc.ErrRewritten) && !errors.Is(err, pgx.ErrNoRows)
+}
+
+// settle has a table completed of which everything is read.
+func (s *loadSession) settle(ctx context.Context, t *table, completing *errgroup.Group) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t.state == reading && t.planned && len(t.todo) == 0 && t.busy == 0 {
+		t.state, t.err = finishing, nil
+		completing.Go(func() error { return s.finish(ctx, t) })
+	}
+}
+
+// load copies one piece. A range is recorded as done, durably, after its rows are in the mirror.
+func (s *loadSession) load(ctx context.Context, p piece) error {
+	began, point, t := time.Now(), s.ConsistentPoint(), p.table
+	var count int64
+	take := func(rows []row.Row) error {
+		if err := s.pace(ctx, len(rows)); err != nil {
+			return err
+		}
+		if err := s.mirror.Load(p.schema.OID, p.schema, point, rows); err != nil {
+			return &fatal{err}
+		}
+		if p.keys == nil { // else they were counted before
+			count += int64(len(rows))
+			s.count(t, int64(len(rows)))
+		}
+		return nil
+	}
+	if p.keys != nil {
+		return s.refill(ctx, p, take)
+	}
+	if err := s.Copy(ctx, p.schema, p.rng, take); err != nil {
+		s.count(t, -count) // they are read again
+		return fmt.Errorf("load %s: %w", p, err)
+	}
+	if err := s.mirror.FinishRange(p.schema.OID, p.index, point, count); err != nil {
+		return &fatal{fmt.Errorf("load %s: %w", p, err)}
+	}
+	s.reached(t, nil)
+	s.log.Debug("range loaded", "table", t.name(), "range", p.index, "rows", count, "took", time.Since(began))
+	return nil
+}
+
+// refill copies the rows of a piece's keys.
+func (s *loadSession) refill(ctx context.Context, p piece, take func([]row.Row) error) error {
+	// The stream must reach this snapshot before the table is complete, also after a crash: the point is recorded with
+	// a range before the rows are there.
+	state, _, err := s.mirror.LoadState(p.schema.OID)
+	if err != nil || len(state.Ranges) == 0 {
+		return &fatal{fmt.Errorf("load %s: read load state: %d ranges, %w", p, len(state.Ranges), err)}
+	}
+	if err := s.mirror.FinishRange(p.schema.OID, 0, s.ConsistentPoint(), state.Ranges[0].Rows); err != nil {
+		return &fatal{fmt.Errorf("load %s: %w", p, err)}
+	}
+	keys := make([][]string, len(p.keys))
+	for i, key := range p.keys {
+		for _, part := range row.SplitKey(key) {
+			keys[i] = append(keys[i], string(part))
+		}
+	}
+	if err := s.CopyKeys(ctx, p.schema, keys, take); err != nil {
+		return fmt.Errorf("load %s: %w", p, err)
+	}
+	s.reached(p.table, p.keys)
+	return nil
+}
+
+// reached notes that rows of this snapshot are in the table, and which keys were read again.
+func (s *loadSession) reached(t *table, keys [][]byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t.until = max(t.until, s.ConsistentPoint())
+	if keys != nil {
+		t.refill = nil
+	}
+}
+
+func (s *loadSession) count(t *table, rows int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t.rows += rows
+}

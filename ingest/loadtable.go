@@ -1,0 +1,158 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pglogrepl"
+
+	"github.com/lanternist/lanternist/backoff"
+	"github.com/lanternist/lanternist/cdc"
+	"github.com/lanternist/lanternist/mirror"
+	"github.com/lanternist/lanternist/row"
+)
+
+// stateOfTable is how far a table's load is.
+type stateOfTable int
+
+const (
+	reading   stateOfTable = iota // something is still to be read from a snapshot
+	finishing                     // all is read; the stream has not reached the snapshots yet
+	complete
+)
+
+// table is one table under load. The Loader's mu guards it.
+type table struct {
+	schema  *row.Schema
+	state   stateOfTable
+	planned bool    // todo is what is left
+	todo    []piece // no one has begun it
+	busy    int     // pieces being copied
+
+	due   time.Time // not read before
+	waits backoff.Backoff
+	err   error // why it waits; nil when it does not
+
+	refill         [][]byte      // keys of rows that the ranges missed; see mirror.UnfilledError
+	until          pglogrepl.LSN // the newest snapshot that was read
+	rows, estimate int64
+}
+
+func (t *table) name() string { return t.schema.QualifiedName() }
+
+// piece is a range of a table, or some of its keys, that has not been loaded.
+type piece struct {
+	table  *table
+	schema *row.Schema
+	index  int
+	rng    cdc.Range
+	keys   [][]byte // instead of a range
+}
+
+func (p piece) String() string {
+	if p.keys != nil {
+		return fmt.Sprintf("%d keys of %s", len(p.keys), p.schema.QualifiedName())
+	}
+	return fmt.Sprintf("%s range %d", p.schema.QualifiedName(), p.index)
+}
+
+// fatal is an error that another snapshot would not help against: the mirror's own.
+type fatal struct{ error }
+
+func (e *fatal) Unwrap() error { return e.error }
+
+// plan finds out what is left of a table.
+func (l *Loader) plan(ctx context.Context, s *cdc.Session, t *table) error {
+	schema := t.schema
+	if t.err != nil {
+		now, err := s.Definition(ctx, schema)
+		if err != nil {
+			return err
+		}
+		if schema, err = l.registry.Register(ctx, now); err != nil {
+			return &fatal{fmt.Errorf("register %s: %w", now.QualifiedName(), err)}
+		}
+	}
+	estimate, err := s.EstimateRows(ctx, schema)
+	if err != nil {
+		return fmt.Errorf("estimate rows: %w", err)
+	}
+	state, begun, err := l.mirror.LoadState(schema.OID)
+	if err != nil {
+		return &fatal{fmt.Errorf("read load state of %s: %w", schema.QualifiedName(), err)}
+	}
+	if !begun {
+		if state, err = l.begin(ctx, s, schema); err != nil {
+			return err
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t.schema, t.planned, t.estimate, t.rows, t.todo = schema, true, estimate, 0, nil
+	for i, r := range state.Ranges {
+		t.until = max(t.until, r.ConsistentPoint)
+		if r.Done {
+			t.rows += r.Rows
+			continue
+		}
+		t.todo = append(t.todo, piece{table: t, schema: schema, index: i, rng: cdc.Range{From: r.From, To: r.To}})
+	}
+	if t.refill != nil {
+		t.todo = append(t.todo, piece{table: t, schema: schema, keys: t.refill})
+	}
+	return nil
+}
+
+// begin divides a table into ranges.
+func (l *Loader) begin(ctx context.Context, s *cdc.Session, schema *row.Schema) (mirror.LoadState, error) {
+	ranges, err := s.Ranges(ctx, schema, l.cfg.RangeRows)
+	if err != nil {
+		return mirror.LoadState{}, fmt.Errorf("divide into ranges: %w", err)
+	}
+	planned := make([]mirror.LoadRange, len(ranges))
+	for i, r := range ranges {
+		planned[i] = mirror.LoadRange{From: r.From, To: r.To}
+	}
+	if err := l.mirror.StartLoad(schema, planned); err != nil {
+		return mirror.LoadState{}, &fatal{fmt.Errorf("start load of %s: %w", schema.QualifiedName(), err)}
+	}
+	l.log.Info("table divided", "table", schema.QualifiedName(), "ranges", len(ranges))
+	state, _, err := l.mirror.LoadState(schema.OID)
+	return state, err
+}
+
+// finish waits for the stream to reach every snapshot that the table was read under, then completes it. Rows that no
+// snapshot held whole are read once more.
+func (l *Loader) finish(ctx context.Context, t *table) error {
+	for {
+		progress, moved := l.mirror.Progress()
+		if progress.LSN >= t.until {
+			break
+		}
+		l.ask(t.until)
+		select {
+		case <-moved:
+		case <-time.After(askAgain):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	err := l.mirror.FinishLoad(ctx, t.schema.OID)
+	var unfilled *mirror.UnfilledError
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case err == nil:
+		t.state, t.refill = complete, nil
+	case errors.As(err, &unfilled):
+		l.log.Info("rows moved between snapshots", "table", t.name(), "rows", len(unfilled.Keys))
+		t.state, t.refill, t.planned = reading, unfilled.Keys, false
+	default:
+		return fmt.Errorf("finish load of %s: %w", t.name(), err)
+	}
+	close(l.changed)
+	l.changed = make(chan struct{})
+	return nil
+}
