@@ -15,7 +15,7 @@ func TestBenchmark(t *testing.T) {
 	t.Setenv("LANTERNIST_ELASTICSEARCH_URL", cluster.URL())
 	t.Setenv("LANTERNIST_REDIS_URL", space.URL())
 	var stdout, stderr bytes.Buffer
-	args := []string{"-changes", "2000", "-rows", "1000", "-runs", "2", "-json"}
+	args := []string{"-changes", "2000", "-rows", "1000", "-load-rows", "3000", "-runs", "2", "-json"}
 	if code := realMain(t.Context(), args, &stdout, &stderr); code != 0 {
 		t.Fatalf("exit code %d\n%s", code, stderr.String())
 	}
@@ -24,7 +24,8 @@ func TestBenchmark(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []string{
-		"receive", "raw redis SET", "raw redis script", "raw elasticsearch new", "raw elasticsearch replace", "journal", "redis", "elasticsearch",
+		"receive", "raw redis SET", "raw redis script", "raw elasticsearch new", "raw elasticsearch replace",
+		"raw COPY TO STDOUT", "load", "journal", "redis", "elasticsearch",
 	}
 	var got []string
 	for _, l := range r.Lines {
@@ -32,7 +33,10 @@ func TestBenchmark(t *testing.T) {
 		if l.Rate <= 0 || l.RateMin > l.Rate || l.RateMax < l.Rate {
 			t.Errorf("%s: rate %v of %v to %v", l.Name, l.Rate, l.RateMin, l.RateMax)
 		}
-		if !l.Raw && l.OfReceive <= 0 {
+		if l.Name == "load" && (len(l.OfRaw) != 1 || l.OfReceive != 0) {
+			t.Errorf("load: ratios %v, to the receiver %v", l.OfRaw, l.OfReceive)
+		}
+		if !l.Raw && l.Name != "load" && l.OfReceive <= 0 {
 			t.Errorf("%s: no ratio to the receiver", l.Name)
 		}
 		if sink := l.Name == "redis" || l.Name == "elasticsearch"; sink && (len(l.OfRaw) != 2 || l.Written < 1000) {

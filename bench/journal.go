@@ -68,7 +68,7 @@ func openPath(ctx context.Context, t task) (p *path, err error) {
 		}
 	}()
 	source := cdc.DefaultConfig()
-	source.URL, source.Slot, source.Publication, source.Tables = t.Source, t.Slot, publication, []string{table}
+	source.URL, source.Slot, source.Publication, source.Tables = t.Source, t.Slot, publication, []string{t.table()}
 	source.BatchBytes = int(cfg.Source.BatchBytes)
 	setup, err := cdc.Setup(ctx, source)
 	if err != nil {
@@ -83,7 +83,7 @@ func openPath(ctx context.Context, t task) (p *path, err error) {
 	if err != nil {
 		return p, err
 	}
-	if p.tables, err = catalog(ctx, t.Source); err != nil {
+	if p.tables, err = catalog(ctx, t.Source, t.table()); err != nil {
 		return p, err
 	}
 	for i, schema := range p.tables {
@@ -109,7 +109,7 @@ func openPath(ctx context.Context, t task) (p *path, err error) {
 		return p, err
 	}
 	maxBatch := min(8*source.BatchBytes, p.journal.MaxEntry()*9/10)
-	captures := func(s *row.Schema) bool { return s.QualifiedName() == table }
+	captures := func(s *row.Schema) bool { return s.QualifiedName() == t.table() }
 	p.pump = ingest.NewPump(ingest.PumpConfig{Slot: setup.ConfirmedFlush, MaxBatch: maxBatch, Captures: captures},
 		p.reader, p.journal, p.mirror, store, log)
 	load := ingest.LoadConfig{Workers: cfg.Snapshot.Workers, Session: cfg.Snapshot.Session.D(), RangeRows: cfg.Snapshot.RangeRows}
@@ -117,8 +117,8 @@ func openPath(ctx context.Context, t task) (p *path, err error) {
 	return p, nil
 }
 
-// catalog reads the definition of the benchmark's table.
-func catalog(ctx context.Context, url string) ([]*row.Schema, error) {
+// catalog reads the definition of a table.
+func catalog(ctx context.Context, url, table string) ([]*row.Schema, error) {
 	conn, err := cdc.Connect(ctx, cdc.Config{URL: url})
 	if err != nil {
 		return nil, err

@@ -23,14 +23,15 @@ import (
 
 // options are the flags.
 type options struct {
-	changes int
-	rows    int
-	runs    int
-	only    []string // names of workloads; none: all
-	dir     string
-	heap    string
-	json    bool
-	verbose bool
+	changes  int
+	rows     int
+	loadRows int
+	runs     int
+	only     []string // names of workloads; none: all
+	dir      string
+	heap     string
+	json     bool
+	verbose  bool
 }
 
 func main() {
@@ -84,6 +85,7 @@ func parseOptions(args []string, stderr io.Writer) (options, error) {
 	f.SetOutput(stderr)
 	f.IntVar(&o.changes, "changes", 200_000, "changes in the backlog, in transactions of ten")
 	f.IntVar(&o.rows, "rows", 100_000, "rows of the table before the backlog; more than a twentieth of -changes")
+	f.IntVar(&o.loadRows, "load-rows", 500_000, "rows of the table that the workload load loads")
 	f.IntVar(&o.runs, "runs", 1, "runs, of which medians are printed; 3 for figures that are to be published")
 	f.StringVar(&only, "only", "", "workloads to run, separated by commas: "+strings.Join(workloadNames(), ", ")+"; default all")
 	f.StringVar(&o.dir, "dir", "", "folder for services and data, on the disk to measure; default the system's temporary folder")
@@ -109,6 +111,9 @@ func (o options) validate(rest []string) error {
 	}
 	if o.rows < 2+o.changes/backlogCycle {
 		errs = append(errs, fmt.Errorf("-rows %d: the backlog deletes %d rows, and updates others", o.rows, o.changes/backlogCycle))
+	}
+	if o.loadRows < 1 {
+		errs = append(errs, fmt.Errorf("-load-rows %d: want at least 1", o.loadRows))
 	}
 	if o.runs < 1 {
 		errs = append(errs, fmt.Errorf("-runs %d: want at least 1", o.runs))

@@ -68,7 +68,7 @@ func writeBulk(ctx context.Context, t task) (r report, err error) {
 
 // createIndex makes an index with the mapping and the settings that the view's would have, and in the state of a live one.
 func createIndex(ctx context.Context, t task) error {
-	tables, err := catalog(ctx, t.Source)
+	tables, err := catalog(ctx, t.Source, table)
 	if err != nil {
 		return err
 	}

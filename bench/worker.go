@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -25,6 +26,8 @@ var workers = map[string]func(context.Context, task) (report, error){
 	"receive":       receive,
 	"journal-load":  loadJournal,
 	"journal-drain": drainJournal,
+	"copy":          copyToNothing,
+	"load":          load,
 	"redis":         writeRedis,
 	"bulk":          writeBulk,
 }
@@ -33,7 +36,8 @@ var workers = map[string]func(context.Context, task) (report, error){
 type task struct {
 	Source        string        `json:"source,omitempty"` // URL of the database
 	Slot          string        `json:"slot,omitempty"`
-	Mark          pglogrepl.LSN `json:"mark,omitempty"` // see backlog.mark
+	Table         string        `json:"table,omitempty"` // default: the backlog's
+	Mark          pglogrepl.LSN `json:"mark,omitempty"`  // see backlog.mark
 	Dir           string        `json:"dir,omitempty"`
 	Redis         string        `json:"redis,omitempty"`
 	Elasticsearch string        `json:"elasticsearch,omitempty"`
@@ -42,6 +46,9 @@ type task struct {
 	Operations    int           `json:"operations,omitempty"`
 	Writers       int           `json:"writers,omitempty"`
 }
+
+// table is the one that the task is about.
+func (t task) table() string { return cmp.Or(t.Table, table) }
 
 // report is what came of a task.
 type report struct {

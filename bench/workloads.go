@@ -26,6 +26,7 @@ var workloads = []workload{
 	{name: lineReceive, prepare: prepareReceive, measure: measureReceive},
 	{name: "raw-redis", needs: []string{sinkRedis}, measure: measureRawRedis},
 	{name: "raw-bulk", needs: []string{sinkElasticsearch}, measure: measureRawBulk},
+	{name: "load", prepare: prepareLoad, measure: measureLoad},
 	{name: "journal", prepare: prepareJournal, measure: measureJournal},
 	{name: "redis", needs: []string{sinkRedis}, prepare: prepareDaemon(sinkRedis), measure: measureDaemon(sinkRedis)},
 	{name: "elasticsearch", needs: []string{sinkElasticsearch}, prepare: prepareDaemon(sinkElasticsearch), measure: measureDaemon(sinkElasticsearch)},
