@@ -27,6 +27,7 @@ type options struct {
 	journal  string            // YAML of the section, when it is not the embedded one
 	workers  int               // of the first load; 0 is the default
 	batch    string            // source.batch_bytes; default 1MiB
+	more     string            // YAML of further sections, instead of snapshot: {workers: …}
 }
 
 // installation is what a user has who runs Lanternist: a configuration file with its folder, and the services it names.
@@ -75,6 +76,9 @@ func install(t *testing.T, o options) *installation {
 	if o.batch == "" {
 		o.batch = "1MiB"
 	}
+	if o.more == "" {
+		o.more = fmt.Sprintf("snapshot: {workers: %d}\n", o.workers)
+	}
 	address := freeAddress(t)
 	in.base = "http://" + address
 	in.environment = append(os.Environ(), "DATABASE_URL="+o.source, "REDIS_URL="+in.cache, "GORACE=halt_on_error=1")
@@ -90,9 +94,8 @@ elasticsearch: {url: %[4]q, prefix: %[5]q}
 redis: {url: "${REDIS_URL}", prefix: %[6]q}
 http: {listen: %[7]q}
 projectors: {backoff_max: 1s}
-snapshot: {workers: %[8]d}
-views: [views/*.yaml]
-`, in.slot, strings.Join(o.tables, ", "), o.journal, in.search, in.searchPrefix, in.cachePrefix, address, o.workers, o.batch))
+%[8]sviews: [views/*.yaml]
+`, in.slot, strings.Join(o.tables, ", "), o.journal, in.search, in.searchPrefix, in.cachePrefix, address, o.more, o.batch))
 	for name, text := range o.views {
 		in.write("views/"+name+".yaml", text)
 		in.views = append(in.views, name)
