@@ -72,8 +72,8 @@ func copyToNothing(ctx context.Context, t task) (r report, err error) {
 	return r, err
 }
 
-// load loads the table into an empty mirror, with the slot's creation and the end, when the stream has reached the
-// snapshot, in its time.
+// load loads the table into an empty mirror. Its time begins when slot and folders are there, takes in the snapshot and
+// the division into ranges, and ends when the stream has reached the snapshot and the table is complete.
 func load(ctx context.Context, t task) (r report, err error) {
 	p, err := openPath(ctx, t)
 	if err != nil {
