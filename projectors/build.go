@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Progress tells how far the building of a generation is: root rows composed, and about how many there are in all. It is
-// called by one goroutine.
+// Progress tells how far the building of a generation is: root rows composed, and about how many there are in all. While an
+// older one catches up it counts batches of the journal. It is called by one goroutine.
 type Progress func(done, total int64)
 
 // waitForLoad waits until the mirror has all rows of every table that the view depends on.
@@ -88,6 +88,7 @@ func (r *Runner) create(ctx context.Context) (*follower, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.shelf.put(info)
 	r.log.Info("generation created", "generation", info.Number)
 	// The claim on the journal begins at or before the snapshot: fill takes it later.
 	from, _ := r.mirror.Progress()
@@ -153,45 +154,47 @@ func (r *Runner) abandon(ctx context.Context, f *follower) {
 		r.log.Warn("abandoned generation not retired; it will be at the next start", "generation", f.info.Number, "error", err)
 		return
 	}
+	r.shelf.remove(f.info.Number)
 	r.log.Info("generation abandoned", "generation", f.info.Number)
 }
 
-// promote shows the generation to readers, and retires all but the newest Config.KeepGenerations of the older ones. With
-// an error readers do not see it, as far as is known.
+// promote shows the generation to readers, and retires all but Config.KeepGenerations of the others. With an error it is not
+// known whether readers see it: the sink may have done what its answer did not tell.
 func (r *Runner) promote(ctx context.Context, f *follower) error {
 	number := f.info.Number
 	err := r.repeat(ctx, fmt.Sprintf("promote generation %d", number), func() error { return r.store.Promote(ctx, number) })
 	if err != nil {
 		return err
 	}
-	f.live, f.info.Live, f.letters = true, true, r.letterbox(number, false)
+	f.live, f.served, f.info.Live, f.letters = true, true, true, r.letterbox(number, false)
 	r.status.live.Store(int64(number))
+	r.shelf.promoted(number)
+	f.saver.offer(f.checkpoint(f.mark.LSN), f.events, true) // says that readers have seen it
 	r.log.Info("generation promoted", "generation", number, "offset", f.position)
 	// The generation is live whatever fails now. The next start adopts the letters, the next promotion retires the rest.
 	if err := f.letters.adopt(ctx); err != nil {
 		r.log.Warn("letters not adopted; they will be at the next start", "generation", number, "error", err)
 	}
 	r.watermark.advance(f.mark)
-	if err := r.retireOlder(ctx, number); err != nil {
-		r.log.Warn("older generations not retired", "generation", number, "error", err)
+	if err := r.retireOthers(ctx); err != nil {
+		r.log.Warn("other generations not retired", "generation", number, "error", err)
 	}
 	return nil
 }
 
-func (r *Runner) retireOlder(ctx context.Context, live int) error {
-	infos, err := r.generations(ctx)
-	if err != nil {
-		return err
-	}
-	older := 0
-	for i := len(infos) - 1; i >= 0; i-- {
-		if infos[i].Number >= live {
+// retireOthers keeps, besides the live generation, those that were live last, Config.KeepGenerations of them. Of which nothing is
+// known, because it could not be looked at, it leaves to the next start.
+func (r *Runner) retireOthers(ctx context.Context) error {
+	kept := 0
+	for _, g := range r.shelf.others() {
+		if !g.known {
 			continue
 		}
-		if older++; older <= r.cfg.KeepGenerations {
+		if g.cp.Served && kept < r.cfg.KeepGenerations {
+			kept++
 			continue
 		}
-		if err := r.retire(ctx, infos[i].Number); err != nil {
+		if err := r.retire(ctx, g.info.Number); err != nil {
 			return err
 		}
 	}

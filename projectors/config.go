@@ -48,8 +48,9 @@ type Config struct {
 	// after as many, too. Default 65,536.
 	CheckpointEvents int
 
-	// KeepGenerations is how many older generations stay after a promotion, so that a person can go back. Default 1;
-	// negative keeps none.
+	// KeepGenerations is how many other generations stay after a promotion, so that a person can go back. They are not
+	// written any more, and the journal keeps nothing for them: one can be gone back to for as long as the journal happens
+	// to reach back to its checkpoint. Default 1; negative keeps none.
 	KeepGenerations int
 	// StopTimeout bounds the last checkpoint when the runner stops. Default 5s.
 	StopTimeout time.Duration

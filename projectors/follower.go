@@ -23,6 +23,7 @@ type follower struct {
 	info       Info
 	letters    letterbox
 	live       bool // readers see the generation
+	served     bool // readers have seen it
 	pool       *pool
 	saver      *saver
 	stopSaver  func() // nil while the follower rests
@@ -33,17 +34,26 @@ type follower struct {
 	mark     mirror.Progress // where the last whole round ended
 	events   uint64          // read by this follower
 
-	wanted []string // ids of documents that the round writes whatever its events say
+	wanted  []string // ids of documents that the round writes whatever its events say
+	report  func()   // called for each batch read, when somebody wants to know
+	reading uint64   // sequence of the batch to read next, also within a round; for report
 }
 
 // newFollower goes on from a checkpoint. Its claim on the journal begins there.
 func (r *Runner) newFollower(g Generation, info Info, cp Checkpoint) *follower {
 	f := &follower{
-		runner: r, generation: g, info: info, live: info.Live, letters: r.letterbox(info.Number, !info.Live),
+		runner: r, generation: g, info: info, live: info.Live, served: info.Live || cp.Served, letters: r.letterbox(info.Number, !info.Live),
 		position: cp.Offset, round: cp.Round, mark: cp.promise(), next: max(cp.Offset.Sequence(), r.journal.First()),
 	}
 	f.claim(cp.Offset)
-	f.saver = newSaver(r, g, cp, f.claim)
+	f.saver = newSaver(r, g, cp, func(cp Checkpoint) {
+		f.claim(cp.Offset)
+		r.shelf.saved(info.Number, cp)
+	})
+	r.shelf.saved(info.Number, cp)
+	if f.served && !cp.Served { // as when the process died between the promotion and the next checkpoint
+		f.saver.offer(f.checkpoint(cp.LSN), 0, true)
+	}
 	workers := make([]*worker, r.cfg.Workers)
 	for i := range workers {
 		workers[i] = f.newWorker()
@@ -136,7 +146,7 @@ func (f *follower) reached() {
 
 // checkpoint is the follower's position with a promise.
 func (f *follower) checkpoint(lsn pglogrepl.LSN) Checkpoint {
-	return Checkpoint{Offset: f.position, Round: max(f.round, f.position), LSN: lsn, JournalID: f.runner.journalID}
+	return Checkpoint{Offset: f.position, Round: max(f.round, f.position), LSN: lsn, JournalID: f.runner.journalID, Served: f.served}
 }
 
 // catchUp runs rounds until there is nothing between the follower and what the mirror had when it was called.

@@ -56,19 +56,14 @@ func (b letterbox) resolve(ctx context.Context, documentID string, version event
 	})
 }
 
-// adopt makes the letters of a generation that was being built those of the projector, and removes those of every other
-// generation: what they are about was applied or parked again when this one was built.
+// adopt makes the letters of a generation that was being built, or was not live for a while, those of the projector. Those of
+// another generation are kept under its own name for as long as it is held: what they are about is still missing there, while
+// this one has it, or a letter of its own.
 func (b letterbox) adopt(ctx context.Context) error {
 	r := b.runner
 	return r.repeat(ctx, fmt.Sprintf("adopt letters of generation %d", b.generation), func() error {
 		err := r.visitLetters(ctx, r.generationName(b.generation), func(l deadletter.Letter) error {
-			id := l.ID
-			l.Projector = r.cfg.Name
-			if err := r.letters.Park(ctx, l); err != nil {
-				return err
-			}
-			_, err := r.letters.Discard(ctx, id)
-			return err
+			return r.moveLetter(ctx, l, r.cfg.Name)
 		})
 		if err != nil {
 			return err
@@ -77,13 +72,27 @@ func (b letterbox) adopt(ctx context.Context) error {
 			if l.Generation == b.generation {
 				return nil
 			}
+			if _, held := r.shelf.get(l.Generation); held {
+				return r.moveLetter(ctx, l, r.generationName(l.Generation))
+			}
 			_, err := r.letters.Discard(ctx, l.ID)
 			return err
 		})
 	})
 }
 
-// discard removes the letters of a generation that is given up before it was live.
+// moveLetter files a letter under another name. A crash between leaves it under both.
+func (r *Runner) moveLetter(ctx context.Context, l deadletter.Letter, name string) error {
+	id := l.ID
+	l.Projector = name
+	if err := r.letters.Park(ctx, l); err != nil {
+		return err
+	}
+	_, err := r.letters.Discard(ctx, id)
+	return err
+}
+
+// discard removes the letters of a generation that is gone, or is being given up.
 func (b letterbox) discard(ctx context.Context) error {
 	r := b.runner
 	return r.visitLetters(ctx, r.generationName(b.generation), func(l deadletter.Letter) error {

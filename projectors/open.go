@@ -21,7 +21,7 @@ func (r *Runner) open(ctx context.Context) (*follower, error) {
 		return nil, err
 	}
 	live := liveOf(infos)
-	if err := r.retireHalfBuilt(ctx, infos, live.Number); err != nil {
+	if err := r.survey(ctx, infos, live.Number); err != nil {
 		return nil, err
 	}
 	r.status.live.Store(int64(live.Number))
@@ -30,6 +30,7 @@ func (r *Runner) open(ctx context.Context) (*follower, error) {
 		return nil, errBuild{"there is no live generation"}
 	}
 	generation, cp, err := r.resume(ctx, live)
+	r.shelf.saved(live.Number, cp)
 	if cp.JournalID == r.journalID && live.Epoch == r.cfg.Epoch {
 		r.watermark.reset(cp.promise())
 	} else {
@@ -48,6 +49,9 @@ func (r *Runner) open(ctx context.Context) (*follower, error) {
 	}
 	if err := r.letterbox(live.Number, true).adopt(ctx); err != nil {
 		return nil, err
+	}
+	if err := r.retireOthers(ctx); err != nil { // a crash may have come before the last promotion's end
+		r.log.Warn("other generations not retired", "generation", live.Number, "error", err)
 	}
 	return r.newFollower(generation, live, cp), nil
 }
@@ -70,39 +74,79 @@ func liveOf(infos []Info) Info {
 	return Info{}
 }
 
-// retireHalfBuilt removes what a crash left of a generation that was not promoted: each that is newer than the live one.
-func (r *Runner) retireHalfBuilt(ctx context.Context, infos []Info, live int) error {
+// survey notes what the sink holds besides the live generation, and removes what a crash left of a generation that was not
+// promoted: each newer than the live one that readers have never seen, and letters of generations that are gone.
+func (r *Runner) survey(ctx context.Context, infos []Info, live int) error {
+	r.shelf.reset(infos)
 	for _, info := range infos {
-		if info.Number <= live {
+		if info.Live {
 			continue
 		}
-		r.log.Info("half-built generation found", "generation", info.Number, "created", info.Created)
-		if err := r.letterbox(info.Number, true).discard(ctx); err != nil {
-			return fmt.Errorf("discard letters of generation %d: %w", info.Number, err)
+		_, cp, found, err := r.look(ctx, info.Number)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
 		}
-		if err := r.retire(ctx, info.Number); err != nil {
-			return err
+		gone := errors.Is(err, ErrNoGeneration) || errors.Is(err, ErrLost)
+		switch {
+		case err != nil && !gone:
+			// Its trouble is not that of the live one, which does not wait for it.
+			r.log.Warn("generation cannot be looked at", "generation", info.Number, "error", err)
+		case info.Number < live, found && cp.Served && live != 0:
+			r.shelf.saved(info.Number, cp)
+		default:
+			r.log.Info("half-built generation found", "generation", info.Number, "created", info.Created)
+			if err := r.retire(ctx, info.Number); err != nil {
+				return err
+			}
+		}
+	}
+	return r.discardStrayLetters(ctx, infos)
+}
+
+// discardStrayLetters removes the letters of generations that are gone.
+func (r *Runner) discardStrayLetters(ctx context.Context, infos []Info) error {
+	if len(infos) == 0 {
+		return nil
+	}
+	for number := 1; number <= infos[len(infos)-1].Number; number++ {
+		if _, held := r.shelf.get(number); held {
+			continue
+		}
+		if err := r.letterbox(number, true).discard(ctx); err != nil {
+			return fmt.Errorf("discard letters of generation %d: %w", number, err)
 		}
 	}
 	return nil
 }
 
+// retire removes a generation, and then its letters: while it is held they tell what is missing in it.
 func (r *Runner) retire(ctx context.Context, number int) error {
 	err := r.repeat(ctx, fmt.Sprintf("retire generation %d", number), func() error { return r.store.Retire(ctx, number) })
-	if err == nil {
-		r.log.Info("generation retired", "generation", number)
+	if err != nil {
+		return err
 	}
-	return err
+	r.shelf.remove(number)
+	r.log.Info("generation retired", "generation", number)
+	if err := r.letterbox(number, true).discard(ctx); err != nil {
+		return fmt.Errorf("discard letters of generation %d: %w", number, err)
+	}
+	return nil
+}
+
+// look opens a generation and reads its checkpoint, once.
+func (r *Runner) look(ctx context.Context, number int) (generation Generation, cp Checkpoint, found bool, err error) {
+	if generation, err = r.store.Open(ctx, number); err != nil {
+		return nil, cp, false, err
+	}
+	cp, found, err = generation.Checkpoint(ctx)
+	return generation, cp, found, err
 }
 
 // resume opens a generation and reads its checkpoint.
 func (r *Runner) resume(ctx context.Context, info Info) (generation Generation, cp Checkpoint, err error) {
 	found := false
 	err = r.repeat(ctx, fmt.Sprintf("open generation %d", info.Number), func() (err error) {
-		if generation, err = r.store.Open(ctx, info.Number); err != nil {
-			return err
-		}
-		cp, found, err = generation.Checkpoint(ctx)
+		generation, cp, found, err = r.look(ctx, info.Number)
 		return err
 	})
 	switch {
@@ -111,25 +155,34 @@ func (r *Runner) resume(ctx context.Context, info Info) (generation Generation, 
 	case err != nil:
 		return nil, cp, err
 	case !found:
-		return nil, cp, errBuild{"the live generation has no checkpoint"}
+		return nil, cp, errBuild{"has no checkpoint"}
 	}
 	return generation, cp, nil
 }
 
 // follows says that the journal has everything that comes after a checkpoint; else why a generation must be built.
 func (r *Runner) follows(ctx context.Context, cp Checkpoint) error {
+	if err := r.holds(cp); err != nil || cp.Offset != 0 {
+		return err
+	}
+	if first := r.journal.First(); first > 0 {
+		return r.followsFromBeginning(ctx, first)
+	}
+	return nil
+}
+
+// holds is follows as far as it can be said without reading: of a checkpoint at the journal's beginning it is not known.
+func (r *Runner) holds(cp Checkpoint) error {
 	head, first := r.journal.Head(), r.journal.First()
 	switch {
 	case cp.JournalID != r.journalID:
-		return errBuild{fmt.Sprintf("the checkpoint is of journal %s, this is journal %s", cp.JournalID, r.journalID)}
+		return errBuild{fmt.Sprintf("has a checkpoint of journal %s, this is journal %s", cp.JournalID, r.journalID)}
 	case cp.Offset > head.Offset || cp.Round > head.Offset:
-		return errBuild{fmt.Sprintf("the checkpoint %s is beyond the journal's end %s: the journal is an older copy", max(cp.Offset, cp.Round), head.Offset)}
-	case cp.Offset.Sequence() >= first:
-		return nil
-	case cp.Offset == 0:
-		return r.followsFromBeginning(ctx, first)
+		return errBuild{fmt.Sprintf("has its checkpoint %s beyond the journal's end %s: the journal is an older copy", max(cp.Offset, cp.Round), head.Offset)}
+	case cp.Offset != 0 && cp.Offset.Sequence() < first:
+		return errBuild{fmt.Sprintf("has its checkpoint at %s, the journal begins at batch %d: what came between is gone, so it can only be built anew", cp.Offset, first)}
 	}
-	return errBuild{fmt.Sprintf("the checkpoint is at %s, the journal begins at batch %d", cp.Offset, first)}
+	return nil
 }
 
 // followsFromBeginning says that the journal still has its first batch, which is the one without parts.
@@ -142,7 +195,7 @@ func (r *Runner) followsFromBeginning(ctx context.Context, first uint64) error {
 		return errBuild{fmt.Sprintf("the journal's first batch cannot be read: %v", err)}
 	}
 	if len(batch.Parts) > 0 {
-		return errBuild{fmt.Sprintf("the checkpoint is at the journal's beginning, the journal begins at batch %d", first)}
+		return errBuild{fmt.Sprintf("has its checkpoint at the journal's beginning, the journal begins at batch %d", first)}
 	}
 	return nil
 }

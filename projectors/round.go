@@ -181,6 +181,10 @@ func (r *round) begin(ctx context.Context) error {
 func (r *round) passed(batch *journal.Batch) error {
 	f := r.f
 	r.next++
+	if f.report != nil {
+		f.reading = r.next
+		f.report()
+	}
 	if f.live {
 		f.runner.counters.events.Add(uint64(batch.Len()))
 		f.runner.counters.journalBatches.Add(1)

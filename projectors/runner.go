@@ -37,16 +37,17 @@ type Runner struct {
 	watermark Watermark
 	trouble   trouble
 	counters  counters
+	shelf     shelf
 	status    state
 	oldest    atomic.Int64 // append time of the batch being processed, in microseconds since 1970; 0 when caught up
 
 	building  sync.Mutex    // held while a generation is built, and while what a build left is removed
-	rebuild   atomic.Bool   // a Rebuild is under way
+	changing  atomic.Bool   // a Rebuild or a Rollback is under way
 	replaying atomic.Bool   // a Replay is under way
-	following atomic.Value  // of liveContext: of the live follower, for Rebuild and Replay
-	handover  chan handover // from Rebuild
+	following atomic.Value  // of liveContext: of the live follower, for Rebuild, Rollback and Replay
+	handover  chan handover // from Rebuild and Rollback
 	rewrites  chan rewrite  // from Replay
-	revive    chan revival  // from Rebuild, when a fatal error has stopped the runner
+	revive    chan revival  // from Rebuild and Rollback, when a fatal error has stopped the runner
 	recheck   chan struct{}
 	refreshes chan refreshing // from Refresh
 }
@@ -128,12 +129,12 @@ func (r *Runner) start(ctx context.Context, again revival) error {
 // run goes from generation to generation, for as long as what ends one can be healed by another, or by opening it again.
 func (r *Runner) run(ctx context.Context, again revival) error {
 	waits := backoff.New(r.cfg.Backoff)
-	why, progress := again.why(), again.progress
+	why, wish := again.why(), again
 	for {
-		f, err := r.obtain(ctx, why, progress)
+		f, err := r.obtain(ctx, why, wish)
 		if err == nil {
 			again.answer(nil)
-			why, progress = "", nil
+			why, wish = "", revival{}
 			at := f.position
 			f, err = r.follow(ctx, f)
 			if f.position > at {
@@ -145,6 +146,8 @@ func (r *Runner) run(ctx context.Context, again revival) error {
 			return context.Cause(ctx)
 		case errors.Is(err, ErrLost):
 			r.log.Error("sink lost documents, opening it again", "error", err)
+		case errors.Is(err, errUnsettled):
+			r.log.Warn("asking the sink which generation is live", "error", err)
 		case errors.Is(err, errCannotFollow):
 			why = err.Error()
 		default:
@@ -156,9 +159,9 @@ func (r *Runner) run(ctx context.Context, again revival) error {
 	}
 }
 
-// obtain opens the live generation, or builds one and promotes it: when there is none that can be gone on with, or for
-// a given reason.
-func (r *Runner) obtain(ctx context.Context, why string, progress Progress) (*follower, error) {
+// obtain opens the live generation, or makes another one and promotes it: when there is none that can be gone on with, or for
+// a given reason, and then the one that is wished for.
+func (r *Runner) obtain(ctx context.Context, why string, wish revival) (*follower, error) {
 	r.building.Lock()
 	defer r.building.Unlock()
 	r.status.enter(StateStarting)
@@ -181,18 +184,18 @@ func (r *Runner) obtain(ctx context.Context, why string, progress Progress) (*fo
 	if r.status.live.Load() == 0 {
 		level = slog.LevelInfo // as at the first start: no reader loses anything
 	}
-	r.log.Log(ctx, level, "building a generation", "reason", why)
+	r.log.Log(ctx, level, wish.doing(), "reason", why)
 	r.status.enter(StateWaiting)
 	if err := r.waitForLoad(ctx); err != nil {
 		return nil, err
 	}
 	r.status.enter(StateBuilding)
-	f, err = r.build(ctx, progress)
+	f, err = wish.make(ctx, r)
 	if err != nil {
 		return nil, err
 	}
 	if err := r.promote(ctx, f); err != nil {
-		r.abandon(ctx, f)
+		wish.giveUp(ctx, r, f)
 		return nil, err
 	}
 	return f, nil

@@ -14,7 +14,7 @@ import (
 type saver struct {
 	runner     *Runner
 	generation Generation
-	saved      func(event.Offset) // called after each save
+	saved      func(Checkpoint) // called after each save
 	wake       chan struct{}
 
 	mu       sync.Mutex
@@ -29,7 +29,7 @@ type saver struct {
 }
 
 // newSaver begins with the checkpoint that the sink has.
-func newSaver(r *Runner, g Generation, cp Checkpoint, saved func(event.Offset)) *saver {
+func newSaver(r *Runner, g Generation, cp Checkpoint, saved func(Checkpoint)) *saver {
 	return &saver{runner: r, generation: g, saved: saved, wake: make(chan struct{}, 1), wanted: cp, kept: cp.Offset}
 }
 
@@ -117,9 +117,9 @@ func (s *saver) save(ctx context.Context) error {
 			return err
 		}
 		s.at, s.atEvents, s.kept = cp.Time, events, cp.Offset
-		s.unsaved = s.wanted.Offset != cp.Offset || s.wanted.Round != cp.Round
+		s.unsaved = s.wanted.Offset != cp.Offset || s.wanted.Round != cp.Round || s.wanted.Served != cp.Served
 		s.moved = s.wanted.LSN != cp.LSN
-		s.saved(cp.Offset)
+		s.saved(cp)
 		return nil
 	})
 }

@@ -51,7 +51,10 @@ type Status struct {
 	Rate      float64 `json:"rate"`      // documents written and removed per second, over the last ten seconds
 
 	Parked int            `json:"parked"`          // dead letters there are now
-	Build  *BuildProgress `json:"build,omitempty"` // of the generation being built, if one is
+	Build  *BuildProgress `json:"build,omitempty"` // of the generation being built or gone back to, if one is
+
+	// Generations are those that the sink holds, in ascending order of number. Empty until the sink was asked.
+	Generations []GenerationStatus `json:"generations,omitempty"`
 
 	RetryingSince time.Time `json:"retrying_since,omitzero"`
 	Error         string    `json:"error,omitempty"` // what is being retried, or what stopped the runner
@@ -60,7 +63,7 @@ type Status struct {
 
 // BuildProgress is how far a build is.
 type BuildProgress struct {
-	Done  int64 `json:"done"`  // root rows composed
+	Done  int64 `json:"done"`  // root rows composed, or batches of the journal read
 	Total int64 `json:"total"` // about how many there are
 }
 
@@ -70,6 +73,7 @@ func (r *Runner) Status() Status {
 	s := Status{
 		Projector: r.cfg.Name, View: r.view.Name(), Sink: r.cfg.Sink, Generation: int(r.status.live.Load()),
 		Offset: mark.Offset, LSN: mark.LSN, Parked: r.letters.Count(r.cfg.Name), Build: r.status.building.Load(),
+		Generations: r.generationStatuses(),
 	}
 	r.lag(&s)
 	r.counters.fill(&s)

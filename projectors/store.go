@@ -47,7 +47,10 @@ type Checkpoint struct {
 	// LSN is the promise: documents show at least every transaction that committed before it.
 	LSN       pglogrepl.LSN `json:"lsn"`
 	JournalID string        `json:"journal_id"` // the journal that the offsets belong to
-	Time      time.Time     `json:"time"`       // when it was saved
+	// Served says that readers have seen the generation. One newer than the live one without it is half built; one with it
+	// was gone back from, and stays.
+	Served bool      `json:"served,omitempty"`
+	Time   time.Time `json:"time"` // when it was saved
 }
 
 // Store is the home of one view in one sink. Its methods may be called concurrently.

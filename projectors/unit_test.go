@@ -148,6 +148,8 @@ func TestMetrics(t *testing.T) {
 	check(t, Register(registry, r))
 	s.run(r)
 	s.reach(r, s.commit(insert(orders, "1", "1", "new"), insert(orders, "2", "1", "draft")))
+	// The promise of a first build is made before the following begins.
+	eventually(t, "running", func() bool { return r.Status().State == StateRunning && r.Status().LagEvents == 0 })
 	families, err := registry.Gather()
 	check(t, err)
 	values := map[string]float64{}
