@@ -142,6 +142,8 @@ type Projectors struct {
 	MaxAttempts int `yaml:"max_attempts"`
 	// BackoffMax bounds the pause between attempts while a sink is away. Default 30s.
 	BackoffMax Duration `yaml:"backoff_max"`
+	// KeepGenerations is how many older generations of a view stay in each sink after a promotion, to go back to. Default 1; 0 none.
+	KeepGenerations *int `yaml:"keep_generations"`
 }
 
 // Snapshot bounds the first load of a table.
@@ -195,6 +197,10 @@ func (c *Config) SetDefaults() {
 	or(&c.HTTP.MaxWaiters, 10000)
 	or(&c.Projectors.MaxAttempts, 3)
 	or(&c.Projectors.BackoffMax, Duration(30*time.Second))
+	if c.Projectors.KeepGenerations == nil {
+		one := 1
+		c.Projectors.KeepGenerations = &one
+	}
 	or(&c.Snapshot.Workers, 4)
 	or(&c.Snapshot.Session, Duration(5*time.Minute))
 	or(&c.Snapshot.RangeRows, 50000)

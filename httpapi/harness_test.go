@@ -73,6 +73,7 @@ type projector struct {
 	rechecks int
 	rebuild  func(ctx context.Context, progress projectors.Progress) error
 	replay   func(ctx context.Context, what projectors.ReplayRange, progress func(projectors.ReplayResult)) (projectors.ReplayResult, error)
+	rollback func(ctx context.Context, progress projectors.Progress) error
 }
 
 func newProjector(name string) *projector {
@@ -113,6 +114,10 @@ func (p *projector) Rebuild(ctx context.Context, progress projectors.Progress) e
 
 func (p *projector) Replay(ctx context.Context, what projectors.ReplayRange, progress func(projectors.ReplayResult)) (projectors.ReplayResult, error) {
 	return p.replay(ctx, what, progress)
+}
+
+func (p *projector) Rollback(ctx context.Context, progress projectors.Progress) error {
+	return p.rollback(ctx, progress)
 }
 
 // source is a source whose keepalives the test answers.

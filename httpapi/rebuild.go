@@ -28,7 +28,7 @@ type rebuildOutput struct {
 	Body     rebuildBody
 }
 
-// rebuildBody is how far a rebuild is.
+// rebuildBody is how far a rebuild or rollback is.
 type rebuildBody struct {
 	View     string                 `json:"view"`
 	State    rebuildState           `json:"state" enum:"running,done,failed"`
@@ -39,7 +39,7 @@ type rebuildBody struct {
 
 type sinkRebuild struct {
 	State rebuildState `json:"state" enum:"running,done,failed"`
-	Done  int64        `json:"done" doc:"Documents composed."`
+	Done  int64        `json:"done" doc:"Documents composed; in a rollback batches of the journal read."`
 	Total int64        `json:"total" doc:"About how many there are."`
 	Error string       `json:"error,omitempty"`
 }
@@ -60,6 +60,30 @@ func (s *Server) registerRebuild(api huma.API) {
 }
 
 func (s *Server) startRebuild(_ context.Context, in *rebuildInput) (*rebuildOutput, error) {
+	return s.startChange(in, changeRebuild)
+}
+
+func (s *Server) getRebuild(_ context.Context, in *ViewInput) (*rebuildOutput, error) {
+	return s.getChange(in, changeRebuild)
+}
+
+// change is a way to send readers to another generation. Its name is in the path.
+type change string
+
+const (
+	changeRebuild  change = "rebuild"
+	changeRollback change = "rollback"
+)
+
+// run has a projector make the change.
+func (c change) run(ctx context.Context, p Projector, progress projectors.Progress) error {
+	if c == changeRollback {
+		return p.Rollback(ctx, progress)
+	}
+	return p.Rebuild(ctx, progress)
+}
+
+func (s *Server) startChange(in *rebuildInput, kind change) (*rebuildOutput, error) {
 	v, err := s.view(in.View)
 	if err != nil {
 		return nil, err
@@ -72,26 +96,26 @@ func (s *Server) startRebuild(_ context.Context, in *rebuildInput) (*rebuildOutp
 		}
 		targets = map[string]Projector{in.Sink: p}
 	}
-	r, started := s.rebuilds.start(v.name(), targets)
+	r, started := s.rebuilds.start(v.name(), kind, targets)
 	if !started {
-		return nil, problem(http.StatusConflict, "view %s is being rebuilt; see /v1/views/%s/rebuild", v.name(), v.name())
+		return nil, problem(http.StatusConflict, "view %s is being rebuilt or rolled back; see /v1/views/%s/rebuild and /rollback", v.name(), v.name())
 	}
-	return &rebuildOutput{Location: "/v1/views/" + v.name() + "/rebuild", Body: r.body()}, nil
+	return &rebuildOutput{Location: "/v1/views/" + v.name() + "/" + string(kind), Body: r.body()}, nil
 }
 
-func (s *Server) getRebuild(_ context.Context, in *ViewInput) (*rebuildOutput, error) {
+func (s *Server) getChange(in *ViewInput, kind change) (*rebuildOutput, error) {
 	v, err := s.view(in.View)
 	if err != nil {
 		return nil, err
 	}
-	r := s.rebuilds.last(v.name())
+	r := s.rebuilds.last(v.name(), kind)
 	if r == nil {
-		return nil, problem(http.StatusNotFound, "no rebuild of view %s was started since the daemon was", v.name())
+		return nil, problem(http.StatusNotFound, "no %s of view %s was started since the daemon was", kind, v.name())
 	}
 	return &rebuildOutput{Body: r.body()}, nil
 }
 
-// rebuilds are those that were started here, the last one of each view.
+// rebuilds are those that were started here, the last one of each view and kind.
 type rebuilds struct {
 	log     *slog.Logger
 	ctx     context.Context
@@ -99,12 +123,12 @@ type rebuilds struct {
 	running sync.WaitGroup
 
 	mu     sync.Mutex
-	byView map[string]*rebuild
+	byView map[string]map[change]*rebuild
 }
 
 func newRebuilds(log *slog.Logger) *rebuilds {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &rebuilds{log: log, ctx: ctx, cancel: cancel, byView: map[string]*rebuild{}}
+	return &rebuilds{log: log, ctx: ctx, cancel: cancel, byView: map[string]map[change]*rebuild{}}
 }
 
 // stop ends those that run and waits for their end. None is started any more.
@@ -115,37 +139,45 @@ func (r *rebuilds) stop() {
 	r.running.Wait()
 }
 
-func (r *rebuilds) last(view string) *rebuild {
+func (r *rebuilds) last(view string, kind change) *rebuild {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.byView[view]
+	return r.byView[view][kind]
 }
 
-// start begins a rebuild; false when one of the view runs, or the server stops.
-func (r *rebuilds) start(view string, targets map[string]Projector) (*rebuild, bool) {
+// start begins a rebuild or rollback; false when one of the view runs, or the server stops.
+func (r *rebuilds) start(view string, kind change, targets map[string]Projector) (*rebuild, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if last := r.byView[view]; r.ctx.Err() != nil || (last != nil && last.body().State == rebuildRunning) {
+	if r.ctx.Err() != nil {
 		return nil, false
+	}
+	for _, last := range r.byView[view] {
+		if last.body().State == rebuildRunning {
+			return nil, false
+		}
 	}
 	b := &rebuild{state: rebuildBody{View: view, State: rebuildRunning, Started: time.Now().UTC(), Sinks: map[string]sinkRebuild{}}}
 	for sink := range targets {
 		b.state.Sinks[sink] = sinkRebuild{State: rebuildRunning}
 	}
-	r.byView[view] = b
+	if r.byView[view] == nil {
+		r.byView[view] = map[change]*rebuild{}
+	}
+	r.byView[view][kind] = b
 	for sink, p := range targets {
 		r.running.Go(func() {
-			err := p.Rebuild(r.ctx, func(done, total int64) { b.progress(sink, done, total) })
+			err := kind.run(r.ctx, p, func(done, total int64) { b.progress(sink, done, total) })
 			b.finish(sink, err)
 			if err != nil {
-				r.log.Warn("rebuild ended", "view", view, "sink", sink, "error", err)
+				r.log.Warn(string(kind)+" ended", "view", view, "sink", sink, "error", err)
 			}
 		})
 	}
 	return b, true
 }
 
-// rebuild is one rebuild of a view.
+// rebuild is one rebuild or rollback of a view.
 type rebuild struct {
 	mu    sync.Mutex
 	state rebuildBody

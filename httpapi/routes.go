@@ -25,6 +25,7 @@ func (s *Server) routes(gatherer prometheus.Gatherer) http.Handler {
 	s.registerRebuild(api)
 	s.registerReplay(api)
 	s.registerVerify(api)
+	s.registerRollback(api)
 	s.registerEvents(api)
 	s.registerLetters(api)
 	s.registerStatus(api)

@@ -55,6 +55,8 @@ type Projector interface {
 	Rebuild(ctx context.Context, progress projectors.Progress) error
 	// Replay returns when the events of the range were run again.
 	Replay(ctx context.Context, what projectors.ReplayRange, progress func(projectors.ReplayResult)) (projectors.ReplayResult, error)
+	// Rollback returns when the generation that was live before is live again.
+	Rollback(ctx context.Context, progress projectors.Progress) error
 }
 
 func (v *View) name() string { return v.Definition.Name() }

@@ -326,8 +326,8 @@ func (d *deployment) makeRunners() error {
 func (d *deployment) makeRunner(v *views.View, sink string, r *runner) (err error) {
 	cfg := projectors.Config{
 		Name: v.Name() + "." + sink, Sink: sink, Epoch: d.epoch(),
-		MaxAttempts: d.cfg.Projectors.MaxAttempts,
-		Backoff:     backoff.Config{Min: 50 * time.Millisecond, Max: d.cfg.Projectors.BackoffMax.D()},
+		MaxAttempts: d.cfg.Projectors.MaxAttempts, KeepGenerations: keepGenerations(d.cfg),
+		Backoff: backoff.Config{Min: 50 * time.Millisecond, Max: d.cfg.Projectors.BackoffMax.D()},
 	}
 	if r.Runner, err = projectors.NewRunner(cfg, v, r.store(), d.mirror, d.journal, d.letters, d.log); err != nil {
 		return err

@@ -54,6 +54,14 @@ func cacheClient(c *config.Config, log *slog.Logger) (*cache.Client, error) {
 	}, log)
 }
 
+// keepGenerations is projectors.keep_generations as the projectors take it, where 0 stands for the default.
+func keepGenerations(c *config.Config) int {
+	if *c.Projectors.KeepGenerations == 0 {
+		return -1
+	}
+	return *c.Projectors.KeepGenerations
+}
+
 // openControl opens where small durable state is.
 func openControl(ctx context.Context, c *config.Config, log *slog.Logger) (control.Store, error) {
 	if url := c.Journal.URL.Reveal(); url != "" {

@@ -18,25 +18,52 @@ import (
 
 type rebuildCmd struct {
 	configFlag
-	View string `arg:"" help:"The view."`
-	JSON bool   `help:"Print the outcome as JSON."`
+	View     string `arg:"" help:"The view."`
+	Rollback bool   `xor:"what" help:"Go back to the generation that was live before, instead of building a new one."`
+	List     bool   `xor:"what" help:"Only list the generations that the sinks hold."`
+	JSON     bool   `help:"Print the outcome as JSON."`
 }
 
-// rebuildOutcome is what a rebuild did in one sink.
+// kind is what is done, as messages and the API name it.
+func (c *rebuildCmd) kind() string {
+	if c.Rollback {
+		return "rollback"
+	}
+	return "rebuild"
+}
+
+// rebuildOutcome is what a rebuild or rollback did in one sink.
 type rebuildOutcome struct {
 	Sink      string  `json:"sink"`
-	Documents int64   `json:"documents"`
+	Documents int64   `json:"documents"`         // composed by a rebuild
+	Batches   int64   `json:"batches,omitempty"` // of the journal, read by a rollback
 	Seconds   float64 `json:"seconds"`
 	Error     string  `json:"error,omitempty"`
 }
 
-// Run asks the running daemon for a rebuild, and does it alone when there is none.
+// done notes how far it came, in what it counts.
+func (o *rebuildOutcome) done(rollback bool, n int64) {
+	if rollback {
+		o.Batches = n
+		return
+	}
+	o.Documents = n
+}
+
+// Run asks the running daemon, and does it alone when there is none.
 func (c *rebuildCmd) Run(a *app) error {
 	cfg, client, err := c.connect()
 	if err != nil {
 		return err
 	}
-	bar := newProgress(a.stderr, "rebuild "+c.View, "documents")
+	if c.List {
+		return c.list(a, client)
+	}
+	things := "documents"
+	if c.Rollback {
+		things = "batches"
+	}
+	bar := newProgress(a.stderr, c.kind()+" "+c.View, things)
 	outcomes, err := c.ask(a.ctx, client, bar)
 	if errors.Is(err, errNoDaemon) {
 		outcomes, err = c.alone(a, cfg, bar)
@@ -62,12 +89,17 @@ func (c *rebuildCmd) print(a *app, outcomes []rebuildOutcome) error {
 	} else {
 		for _, o := range outcomes {
 			if o.Error == "" {
-				fmt.Fprintf(a.stdout, "%s: %s documents in %s, live now\n", o.Sink, thousands(o.Documents), short(time.Duration(o.Seconds*float64(time.Second))))
+				took := short(time.Duration(o.Seconds * float64(time.Second)))
+				if c.Rollback {
+					fmt.Fprintf(a.stdout, "%s: caught up with %s journal batches in %s, the generation before is live now\n", o.Sink, thousands(o.Batches), took)
+				} else {
+					fmt.Fprintf(a.stdout, "%s: %s documents in %s, live now\n", o.Sink, thousands(o.Documents), took)
+				}
 			}
 		}
 	}
 	if len(failed) > 0 {
-		return fmt.Errorf("rebuild of %s did not succeed %s; the live generation is as it was; see: lanternist status", c.View, strings.Join(failed, ", "))
+		return fmt.Errorf("%s of %s did not succeed %s; the live generation is as it was there; see: lanternist status", c.kind(), c.View, strings.Join(failed, ", "))
 	}
 	return nil
 }
@@ -89,7 +121,7 @@ const pollEvery = 250 * time.Millisecond
 
 // ask starts a rebuild in the daemon and follows it. When this command ends early, the daemon goes on.
 func (c *rebuildCmd) ask(ctx context.Context, client *client, bar *progress) ([]rebuildOutcome, error) {
-	path := "/v1/views/" + url.PathEscape(c.View) + "/rebuild"
+	path := "/v1/views/" + url.PathEscape(c.View) + "/" + c.kind()
 	var answer rebuildAnswer
 	if err := client.post(ctx, path, &answer); err != nil {
 		return nil, err
@@ -102,7 +134,7 @@ func (c *rebuildCmd) ask(ctx context.Context, client *client, bar *progress) ([]
 		bar.set(done, total)
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("%w; the daemon goes on with the rebuild: lanternist status", context.Cause(ctx))
+			return nil, fmt.Errorf("%w; the daemon goes on with the %s: lanternist status", context.Cause(ctx), c.kind())
 		case <-time.After(pollEvery):
 		}
 		if err := client.get(ctx, path, nil, &answer); err != nil {
@@ -112,7 +144,9 @@ func (c *rebuildCmd) ask(ctx context.Context, client *client, bar *progress) ([]
 	var outcomes []rebuildOutcome
 	for _, sink := range slices.Sorted(maps.Keys(answer.Sinks)) {
 		s := answer.Sinks[sink]
-		outcomes = append(outcomes, rebuildOutcome{sink, s.Done, answer.Finished.Sub(answer.Started).Seconds(), s.Error})
+		o := rebuildOutcome{Sink: sink, Seconds: answer.Finished.Sub(answer.Started).Seconds(), Error: s.Error}
+		o.done(c.Rollback, s.Done)
+		outcomes = append(outcomes, o)
 	}
 	return outcomes, nil
 }
@@ -147,30 +181,35 @@ func (c *rebuildCmd) alone(a *app, cfg *config.Config, bar *progress) (outcomes 
 		ended <- n.run(ctx, &progress{})
 		stop(errors.New("the daemon ended"))
 	}()
-	outcomes, err = n.rebuildAll(ctx, targets, bar)
-	stop(errors.New("the rebuild is over"))
+	outcomes, err = n.rebuildAll(ctx, targets, c.Rollback, bar)
+	stop(errors.New("the " + c.kind() + " is over"))
 	return outcomes, errors.Join(err, <-ended)
 }
 
-// rebuildAll rebuilds in all sinks of a view at once.
-func (n *daemon) rebuildAll(ctx context.Context, targets []*runner, bar *progress) ([]rebuildOutcome, error) {
+// rebuildAll rebuilds, or rolls back, in all sinks of a view at once.
+func (n *daemon) rebuildAll(ctx context.Context, targets []*runner, rollback bool, bar *progress) ([]rebuildOutcome, error) {
 	if err := n.waitUntilRunning(ctx, &progress{}); err != nil {
 		return nil, err
 	}
-	outcomes, totals := make([]rebuildOutcome, len(targets)), make([]int64, len(targets))
+	outcomes, dones, totals := make([]rebuildOutcome, len(targets)), make([]int64, len(targets)), make([]int64, len(targets))
 	var mu sync.Mutex
 	var g errgroup.Group
 	for i, r := range targets {
 		began := time.Now()
 		outcomes[i].Sink = r.Status().Sink
+		run := r.Rebuild
+		if rollback {
+			run = r.Rollback
+		}
 		g.Go(func() error {
-			err := r.Rebuild(ctx, func(done, total int64) {
+			err := run(ctx, func(done, total int64) {
 				mu.Lock()
 				defer mu.Unlock()
-				outcomes[i].Documents, totals[i] = done, total
+				dones[i], totals[i] = done, total
+				outcomes[i].done(rollback, done)
 				var sum, all int64
-				for k := range outcomes {
-					sum, all = sum+outcomes[k].Documents, all+totals[k]
+				for k := range dones {
+					sum, all = sum+dones[k], all+totals[k]
 				}
 				bar.set(sum, all)
 			})

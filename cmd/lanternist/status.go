@@ -58,6 +58,11 @@ func (c *statusCmd) print(a *app, s *httpapi.Status) error {
 	for _, p := range s.Projectors {
 		rows = append(rows, []string{p.Projector, fmt.Sprintf("g%d", p.Generation), string(p.State), p.Offset.String(), p.LSN,
 			thousands(p.LagEvents), bytesText(p.LagBytes), fmt.Sprintf("%.1f s", p.LagSeconds), thousands(p.Documents + p.Deletes), thousands(p.Parked)})
+		for _, g := range p.Generations {
+			if !g.Live && g.Refusal == "" {
+				notes += fmt.Sprintf("\n%s keeps generation %d, at %s, to go back to; see: lanternist rebuild --list %s\n", p.Projector, g.Number, g.LSN, p.View)
+			}
+		}
 		if p.Error != "" {
 			notes += fmt.Sprintf("\n%s: %s\n", p.Projector, p.Error)
 		}
