@@ -65,8 +65,9 @@ func TestRollbackUnderWrites(t *testing.T) {
 		}
 	}
 	statuses := r.Status().Generations
+	// The live one's checkpoint may lag behind, even behind the one that the other was left with.
 	if len(statuses) != 2 || statuses[0].Live || !statuses[1].Live || statuses[0].Refusal != "" || !statuses[0].Current ||
-		statuses[0].Offset == 0 || statuses[0].Offset > statuses[1].Offset {
+		statuses[0].Offset == 0 {
 		t.Errorf("generations: %+v", statuses)
 	}
 }
