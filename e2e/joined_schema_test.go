@@ -61,6 +61,7 @@ fields:
   payments: {many: public.payments, on: {order_id: id}, order_by: [-amount, id], fields: {id: , amount: , receipt: {as: text}}}
   paid: {sum: payments.amount}
   tags: {many: public.tags, through: public.order_tags, on: {order_id: id}, to: {id: tag_id}, order_by: [label, id], value: label}
+  last: {many: public.zz_last, on: {id: id}, hidden: true, fields: {id: }} # the view waits for this table
 search:
 cache: {lookups: [status]}
 `),
@@ -77,6 +78,7 @@ fields:
     limit: 5
     fields: {id: , status: , products: {many: public.products, through: public.items, on: {order_id: id}, to: {id: product_id}, order_by: [name, id], value: name}}
   order_count: {count: orders}
+  last: {many: public.zz_last, on: {id: id}, hidden: true, fields: {id: }}
 search:
 cache:
 `),

@@ -126,7 +126,7 @@ func joined(t *testing.T, more string, changes ...string) {
 	})
 }
 
-// lastTable is the one whose load holds up the end of a load of which everything else is done.
+// lastTable is the one whose load holds up the views after everything else that they need has been loaded.
 const lastTable = "zz_last"
 
 // whileLoading makes the changes after the snapshot of the first load was taken, while the COPY of the held tables
