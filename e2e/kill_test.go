@@ -32,7 +32,8 @@ func TestKilledDaemonLosesAndRepeatsNothing(t *testing.T) {
 		moments[moment(text, loaded)]++
 	}
 	t.Logf("killed while: %v", moments)
-	for _, m := range []string{"loading", "building", "following"} {
+	// Views are built while other tables are still being loaded, so a kill then counts as one while loading.
+	for _, m := range []string{"loading", "following"} {
 		if moments[m] == 0 {
 			t.Errorf("no kill hit the daemon while %s", m)
 		}
