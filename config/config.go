@@ -15,6 +15,8 @@ type Config struct {
 	Source Source `yaml:"source"`
 	// Journal is the durable stream of events.
 	Journal Journal `yaml:"journal"`
+	// Archive is where the journal's past is kept. Default: nowhere.
+	Archive *Archive `yaml:"archive"`
 	// Mirror is the local copy of the captured tables.
 	Mirror Mirror `yaml:"mirror"`
 	// Control is where small durable state lives: schema versions, dead letters, identity.
@@ -76,6 +78,27 @@ type Retention struct {
 	Age Duration `yaml:"age"`
 	// Size on disk. Default 50GiB.
 	Size Size `yaml:"size"`
+}
+
+// Archive says where what leaves the journal is kept, and checkpoints of the mirror beside it.
+type Archive struct {
+	// URL of a blob store: file://data/archive (a folder; relative ones are relative to this file), s3://bucket, gs://bucket or
+	// azblob://container. Credentials come from the environment. Required.
+	URL Secret `yaml:"url"`
+	// FileSize is how much of the journal one file of the archive holds, before compression. Default 64MiB.
+	FileSize Size `yaml:"file_size"`
+	// Every is how long events wait at most before they are archived, though they fill no file. Default 1h.
+	Every Duration `yaml:"every"`
+	// Checkpoints are copies of the mirror, from which a view as it was can be made.
+	Checkpoints Checkpoints `yaml:"checkpoints"`
+}
+
+// Checkpoints says how often the mirror is copied into the archive.
+type Checkpoints struct {
+	// Every is how long after the last copy the next one is made. Default 24h.
+	Every Duration `yaml:"every"`
+	// Keep is how many copies are kept. Default 7; 0 makes none.
+	Keep *int `yaml:"keep"`
 }
 
 // Mirror says where the local tables are.
@@ -182,6 +205,15 @@ func (c *Config) SetDefaults() {
 	or(&c.Journal.Replicas, 1)
 	or(&c.Journal.Retention.Age, Duration(7*24*time.Hour))
 	or(&c.Journal.Retention.Size, 50<<30)
+	if c.Archive != nil {
+		or(&c.Archive.FileSize, 64<<20)
+		or(&c.Archive.Every, Duration(time.Hour))
+		or(&c.Archive.Checkpoints.Every, Duration(24*time.Hour))
+		if c.Archive.Checkpoints.Keep == nil {
+			seven := 7
+			c.Archive.Checkpoints.Keep = &seven
+		}
+	}
 	orString(&c.Mirror.Dir, "data/mirror")
 	or(&c.Mirror.Cache, 160<<20)
 	orString(&c.Control.Dir, "data/control")

@@ -16,6 +16,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/lanternist/lanternist/internal/bucket"
 	"github.com/lanternist/lanternist/suggest"
 )
 
@@ -237,6 +238,9 @@ func (p *parser) validate(c *Config) {
 	if c.Redis != nil && c.Redis.URL.IsZero() {
 		p.missing("redis.url", "for example redis://localhost:6379")
 	}
+	if c.Archive != nil {
+		p.validateArchive(c.Archive)
+	}
 	if len(c.Views) == 0 {
 		p.missing("views", "the files that declare views, for example [views/*.yaml]")
 	}
@@ -250,6 +254,18 @@ func (p *parser) validate(c *Config) {
 	p.atLeast("snapshot.range_rows", c.Snapshot.RangeRows, 1)
 	p.atLeast("http.max_waiters", c.HTTP.MaxWaiters, 1)
 	p.atLeast("journal.replicas", c.Journal.Replicas, 1)
+}
+
+func (p *parser) validateArchive(a *Archive) {
+	if a.URL.IsZero() {
+		p.missing("archive.url", "for example file://data/archive or s3://bucket")
+	} else if err := bucket.Validate(a.URL.Reveal()); err != nil {
+		p.add(p.line("archive.url"), "archive.url: %v", err)
+	}
+	if a.FileSize < 1<<20 {
+		p.add(p.line("archive.file_size"), "archive.file_size is %v; it must be at least 1MiB", a.FileSize)
+	}
+	p.atLeast("archive.checkpoints.keep", *a.Checkpoints.Keep, 0)
 }
 
 func (p *parser) validateHTTP(h *HTTP) {

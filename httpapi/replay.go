@@ -102,8 +102,8 @@ func (s *Server) getReplay(_ context.Context, in *ProjectorInput) (*replayOutput
 // projector finds a projector by name.
 func (s *Server) projector(name string) (Projector, error) {
 	var names []string
-	for _, view := range s.names {
-		for _, p := range s.views[view].projectors() {
+	for _, v := range s.served.Load().all() {
+		for _, p := range v.projectors() {
 			other := p.Status().Projector
 			if other == name {
 				return p, nil

@@ -65,9 +65,10 @@ func get(id, path, tag, summary string, errors ...int) huma.Operation {
 
 // view finds a view by name.
 func (s *Server) view(name string) (*View, error) {
-	v, ok := s.views[name]
+	set := s.served.Load()
+	v, ok := set.byName[name]
 	if !ok {
-		return nil, problem(http.StatusNotFound, "there is no view %q; there are %q", name, s.names)
+		return nil, problem(http.StatusNotFound, "there is no view %q; there are %q", name, set.names)
 	}
 	return v, nil
 }

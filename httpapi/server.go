@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -47,8 +48,7 @@ type Parts struct {
 // Server is the API.
 type Server struct {
 	cfg      Config
-	views    map[string]*View
-	names    []string // of the views, in the order given
+	served   atomic.Pointer[viewSet] // changed under mu
 	source   Source
 	journal  *journal.Journal
 	mirror   *mirror.Mirror
@@ -79,17 +79,16 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Server, error) {
 	}
 	cfg = cfg.withDefaults()
 	s := &Server{
-		cfg: cfg, views: map[string]*View{}, source: parts.Source, journal: parts.Journal, mirror: parts.Mirror,
+		cfg: cfg, source: parts.Source, journal: parts.Journal, mirror: parts.Mirror,
 		letters: parts.Letters, load: parts.Load, envelope: parts.Envelope, log: log,
 		waiters: make(chan struct{}, cfg.MaxWaiters), rebuilds: newRebuilds(log), replays: newReplays(log),
 		verify: parts.Verify, verifies: newVerifications(log), started: time.Now(),
 	}
+	s.change(func(*viewSet) {}) // none is a set, too
 	for _, v := range parts.Views {
-		if v.Cache == nil && v.Search == nil {
-			return nil, fmt.Errorf("http: view %s is in no sink", v.name())
+		if err := s.PutView(v); err != nil {
+			return nil, err
 		}
-		s.views[v.name()] = v
-		s.names = append(s.names, v.name())
 	}
 	s.follower = newTransactions(parts.Journal, cfg.SourceURL, log)
 	s.transactions = s.follower

@@ -95,8 +95,8 @@ func (s *Server) registerStatus(api huma.API) {
 func (s *Server) registerViews(api huma.API) {
 	huma.Register(api, get("list-views", "/v1/views", "views", "List the views"), func(context.Context, *struct{}) (*viewsOutput, error) {
 		out := &viewsOutput{Body: viewsBody{Views: []viewEntry{}}}
-		for _, name := range s.names {
-			out.Body.Views = append(out.Body.Views, entryOf(s.views[name]))
+		for _, v := range s.served.Load().all() {
+			out.Body.Views = append(out.Body.Views, entryOf(v))
 		}
 		return out, nil
 	})
@@ -160,8 +160,8 @@ func (s *Server) Status() Status {
 // projectors lists the projectors of all views.
 func (s *Server) projectors() []Projector {
 	var all []Projector
-	for _, name := range s.names {
-		for _, p := range s.views[name].projectors() {
+	for _, v := range s.served.Load().all() {
+		for _, p := range v.projectors() {
 			all = append(all, p)
 		}
 	}
