@@ -23,7 +23,7 @@ func TestValidate(t *testing.T) {
 func TestFolder(t *testing.T) {
 	dir := t.TempDir()
 	for address, path := range map[string]string{
-		"file://data/archive":                     filepath.Join(dir, "data", "archive"),
+		"file://data/archive":                      filepath.Join(dir, "data", "archive"),
 		"file://" + filepath.Join(dir, "absolute"): filepath.Join(dir, "absolute"),
 	} {
 		b, err := Open(t.Context(), address, dir)
