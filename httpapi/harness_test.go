@@ -206,9 +206,7 @@ func newWorld(t *testing.T, change func(*Config, *Parts)) *world {
 	w.http = httptest.NewServer(w.server.Handler())
 	t.Cleanup(func() {
 		w.http.Close()
-		w.server.rebuilds.stop()
-		w.server.replays.stop()
-		w.server.verifies.stop()
+		w.server.jobs.stop()
 	})
 	return w
 }

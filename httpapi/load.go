@@ -5,6 +5,9 @@ type LoadStatus struct {
 	Loading bool        `json:"loading"`
 	Rows    int64       `json:"rows"`
 	Total   int64       `json:"total" doc:"An estimate."`
+	Percent float64     `json:"percent"`
+	Rate    float64     `json:"rate" doc:"Rows per second, lately."`
+	Left    *float64    `json:"left_seconds,omitempty" doc:"How long the rest takes at this rate; none when that is not known."`
 	Failing []LoadError `json:"failing,omitempty" doc:"Tables that cannot be read now, and are tried again. The others go on."`
 }
 

@@ -3,7 +3,8 @@ package httpapi
 import (
 	"context"
 	"errors"
-	"log/slog"
+	"fmt"
+	"maps"
 	"net/http"
 	"sync"
 	"time"
@@ -31,26 +32,18 @@ type rebuildOutput struct {
 // rebuildBody is how far a rebuild or rollback is.
 type rebuildBody struct {
 	View     string                 `json:"view"`
-	State    rebuildState           `json:"state" enum:"running,done,failed"`
+	State    JobState               `json:"state" enum:"running,done,failed"`
 	Started  time.Time              `json:"started"`
 	Finished time.Time              `json:"finished,omitzero"`
 	Sinks    map[string]sinkRebuild `json:"sinks"`
 }
 
 type sinkRebuild struct {
-	State rebuildState `json:"state" enum:"running,done,failed"`
-	Done  int64        `json:"done" doc:"Documents composed; in a rollback batches of the journal read."`
-	Total int64        `json:"total" doc:"About how many there are."`
-	Error string       `json:"error,omitempty"`
+	State JobState `json:"state" enum:"running,done,failed"`
+	Done  int64    `json:"done" doc:"Documents composed; in a rollback batches of the journal read."`
+	Total int64    `json:"total" doc:"About how many there are."`
+	Error string   `json:"error,omitempty"`
 }
-
-type rebuildState string
-
-const (
-	rebuildRunning rebuildState = "running"
-	rebuildDone    rebuildState = "done"
-	rebuildFailed  rebuildState = "failed"
-)
 
 func (s *Server) registerRebuild(api huma.API) {
 	start := get("start-rebuild", "/v1/views/{view}/rebuild", "views", "Build the view anew and promote it, while the live generation goes on serving", 404, 409)
@@ -67,13 +60,21 @@ func (s *Server) getRebuild(_ context.Context, in *ViewInput) (*rebuildOutput, e
 	return s.getChange(in, changeRebuild)
 }
 
-// change is a way to send readers to another generation. Its name is in the path.
+// change is a way to send readers to another generation. Its name is in the path, and that of the kind of job.
 type change string
 
 const (
 	changeRebuild  change = "rebuild"
 	changeRollback change = "rollback"
 )
+
+// unit is what is counted meanwhile.
+func (c change) unit() string {
+	if c == changeRollback {
+		return "batches"
+	}
+	return "documents"
+}
 
 // run has a projector make the change.
 func (c change) run(ctx context.Context, p Projector, progress projectors.Progress) error {
@@ -96,11 +97,11 @@ func (s *Server) startChange(in *rebuildInput, kind change) (*rebuildOutput, err
 		}
 		targets = map[string]Projector{in.Sink: p}
 	}
-	r, started := s.rebuilds.start(v.name(), kind, targets)
+	j, started := s.jobs.start(kind.plan(v.name(), targets))
 	if !started {
 		return nil, problem(http.StatusConflict, "view %s is being rebuilt or rolled back; see /v1/views/%s/rebuild and /rollback", v.name(), v.name())
 	}
-	return &rebuildOutput{Location: "/v1/views/" + v.name() + "/" + string(kind), Body: r.body()}, nil
+	return &rebuildOutput{Location: "/v1/views/" + v.name() + "/" + string(kind), Body: rebuildState(j)}, nil
 }
 
 func (s *Server) getChange(in *ViewInput, kind change) (*rebuildOutput, error) {
@@ -108,122 +109,82 @@ func (s *Server) getChange(in *ViewInput, kind change) (*rebuildOutput, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := s.rebuilds.last(v.name(), kind)
-	if r == nil {
+	j := s.jobs.get(string(kind), v.name())
+	if j == nil {
 		return nil, problem(http.StatusNotFound, "no %s of view %s was started since the daemon was", kind, v.name())
 	}
-	return &rebuildOutput{Body: r.body()}, nil
+	return &rebuildOutput{Body: rebuildState(j)}, nil
 }
 
-// rebuilds are those that were started here, the last one of each view and kind.
-type rebuilds struct {
-	log     *slog.Logger
-	ctx     context.Context
-	cancel  context.CancelFunc
-	running sync.WaitGroup
+// sinkStates are how far a rebuild or rollback is in each sink: the detail of its job.
+type sinkStates map[string]sinkRebuild
 
-	mu     sync.Mutex
-	byView map[string]map[change]*rebuild
+// rebuildState is how far a rebuild or rollback is.
+func rebuildState(j *job) rebuildBody {
+	status, detail := j.look()
+	return rebuildBody{View: status.Subject, State: status.State, Started: status.Started, Finished: status.Finished, Sinks: detail.(sinkStates)}
 }
 
-func newRebuilds(log *slog.Logger) *rebuilds {
-	ctx, cancel := context.WithCancel(context.Background())
-	return &rebuilds{log: log, ctx: ctx, cancel: cancel, byView: map[string]map[change]*rebuild{}}
-}
-
-// stop ends those that run and waits for their end. None is started any more.
-func (r *rebuilds) stop() {
-	r.cancel()
-	r.mu.Lock()   // whoever is in start has added its goroutines
-	r.mu.Unlock() //nolint:staticcheck // empty on purpose, see above
-	r.running.Wait()
-}
-
-func (r *rebuilds) last(view string, kind change) *rebuild {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.byView[view][kind]
-}
-
-// start begins a rebuild or rollback; false when one of the view runs, or the server stops.
-func (r *rebuilds) start(view string, kind change, targets map[string]Projector) (*rebuild, bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.ctx.Err() != nil {
-		return nil, false
-	}
-	for _, last := range r.byView[view] {
-		if last.body().State == rebuildRunning {
-			return nil, false
-		}
-	}
-	b := &rebuild{state: rebuildBody{View: view, State: rebuildRunning, Started: time.Now().UTC(), Sinks: map[string]sinkRebuild{}}}
+// plan makes the change in all the given sinks at once.
+func (c change) plan(view string, targets map[string]Projector) jobPlan {
+	sinks := sinkStates{}
 	for sink := range targets {
-		b.state.Sinks[sink] = sinkRebuild{State: rebuildRunning}
+		sinks[sink] = sinkRebuild{State: JobRunning}
 	}
-	if r.byView[view] == nil {
-		r.byView[view] = map[change]*rebuild{}
-	}
-	r.byView[view][kind] = b
-	for sink, p := range targets {
-		r.running.Go(func() {
-			err := kind.run(r.ctx, p, func(done, total int64) { b.progress(sink, done, total) })
-			b.finish(sink, err)
-			if err != nil {
-				r.log.Warn(string(kind)+" ended", "view", view, "sink", sink, "error", err)
+	return jobPlan{
+		kind: string(c), subject: view, besides: []string{string(changeRebuild), string(changeRollback)}, unit: c.unit(), detail: sinks,
+		run: func(ctx context.Context, j *job) error {
+			errs := make(chan error, len(targets))
+			var running sync.WaitGroup
+			for sink, p := range targets {
+				running.Go(func() {
+					err := c.run(ctx, p, func(done, total int64) { j.progressIn(sink, done, total) })
+					j.finishIn(sink, err)
+					if err != nil {
+						errs <- fmt.Errorf("in %s: %w", sink, err)
+					}
+				})
 			}
-		})
+			running.Wait()
+			close(errs)
+			var all error
+			for err := range errs {
+				all = errors.Join(all, err)
+			}
+			return all
+		},
 	}
-	return b, true
 }
 
-// rebuild is one rebuild or rollback of a view.
-type rebuild struct {
-	mu    sync.Mutex
-	state rebuildBody
+// progressIn notes how far the change is in one sink, and with that in all of them.
+func (j *job) progressIn(sink string, done, total int64) {
+	j.changeIn(sink, func(state *sinkRebuild) { state.Done, state.Total = done, total })
 }
 
-// body is a copy of the state.
-func (b *rebuild) body() rebuildBody {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	copied := b.state
-	copied.Sinks = map[string]sinkRebuild{}
-	for sink, state := range b.state.Sinks {
-		copied.Sinks[sink] = state
-	}
-	return copied
-}
-
-func (b *rebuild) progress(sink string, done, total int64) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	state := b.state.Sinks[sink]
-	state.Done, state.Total = done, total
-	b.state.Sinks[sink] = state
-}
-
-// finish notes the end in one sink, and that of the whole when it was the last.
-func (b *rebuild) finish(sink string, err error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	state := b.state.Sinks[sink]
-	state.State = rebuildDone
-	if err != nil {
-		state.State, state.Error = rebuildFailed, err.Error()
-		if errors.Is(err, projectors.ErrNotRunning) {
-			state.Error = "the projector is not running, or has no live generation yet"
+// finishIn notes the end in one sink.
+func (j *job) finishIn(sink string, err error) {
+	j.changeIn(sink, func(state *sinkRebuild) {
+		state.State = JobDone
+		if err != nil {
+			state.State, state.Error = JobFailed, err.Error()
+			if errors.Is(err, projectors.ErrNotRunning) {
+				state.Error = "the projector is not running, or has no live generation yet"
+			}
 		}
-	}
-	b.state.Sinks[sink] = state
-	whole := rebuildDone
-	for _, s := range b.state.Sinks {
-		switch s.State {
-		case rebuildRunning:
-			return
-		case rebuildFailed:
-			whole = rebuildFailed
+	})
+}
+
+func (j *job) changeIn(sink string, edit func(*sinkRebuild)) {
+	var done, total int64
+	j.change(func(detail any) any {
+		sinks := maps.Clone(detail.(sinkStates))
+		state := sinks[sink]
+		edit(&state)
+		sinks[sink] = state
+		for _, s := range sinks {
+			done, total = done+s.Done, total+s.Total
 		}
-	}
-	b.state.State, b.state.Finished = whole, time.Now().UTC()
+		return sinks
+	})
+	j.progress(done, total)
 }

@@ -3,9 +3,7 @@ package httpapi
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -35,7 +33,7 @@ type replayOutput struct {
 // replayBody is how far a replay is.
 type replayBody struct {
 	Projector    string       `json:"projector"`
-	State        replayState  `json:"state" enum:"running,done,failed"`
+	State        JobState     `json:"state" enum:"running,done,failed"`
 	DryRun       bool         `json:"dry_run"`
 	From         event.Offset `json:"from" doc:"Offset from which on events are run again."`
 	To           event.Offset `json:"to" doc:"Offset of the last one; 0 while it is not known."`
@@ -51,14 +49,6 @@ type replayBody struct {
 	Reconciled   bool         `json:"reconciled" doc:"A TRUNCATE was met: all documents were composed, and the rest of the range was not read."`
 	Error        string       `json:"error,omitempty"`
 }
-
-type replayState string
-
-const (
-	replayRunning replayState = "running"
-	replayDone    replayState = "done"
-	replayFailed  replayState = "failed"
-)
 
 func (s *Server) registerReplay(api huma.API) {
 	const path = "/v1/projectors/{projector}/replay"
@@ -79,11 +69,11 @@ func (s *Server) startReplay(ctx context.Context, in *replayInput) (*replayOutpu
 	if err != nil {
 		return nil, err
 	}
-	r, started := s.replays.start(in.Projector, p, what)
+	j, started := s.jobs.start(replayPlan(in.Projector, p, what))
 	if !started {
 		return nil, problem(http.StatusConflict, "a replay through %s is under way; see %s", in.Projector, replayPath(in.Projector))
 	}
-	return &replayOutput{Location: replayPath(in.Projector), Body: r.body()}, nil
+	return &replayOutput{Location: replayPath(in.Projector), Body: replayState(j)}, nil
 }
 
 func replayPath(projector string) string { return "/v1/projectors/" + projector + "/replay" }
@@ -92,11 +82,11 @@ func (s *Server) getReplay(_ context.Context, in *ProjectorInput) (*replayOutput
 	if _, err := s.projector(in.Projector); err != nil {
 		return nil, err
 	}
-	r := s.replays.last(in.Projector)
-	if r == nil {
+	j := s.jobs.get(kindReplay, in.Projector)
+	if j == nil {
 		return nil, problem(http.StatusNotFound, "no replay through %s was started since the daemon was", in.Projector)
 	}
-	return &replayOutput{Body: r.body()}, nil
+	return &replayOutput{Body: replayState(j)}, nil
 }
 
 // projector finds a projector by name.
@@ -179,98 +169,56 @@ func (s *Server) replayProblem(ctx context.Context, name, value string, err erro
 	return problem(http.StatusGone, "the events of %s are not retained any more; the oldest there is: %s", value, oldest)
 }
 
-// replays are those that were started here, the last one of each projector.
-type replays struct {
-	log     *slog.Logger
-	ctx     context.Context
-	cancel  context.CancelFunc
-	running sync.WaitGroup
+const kindReplay = "replay"
 
-	mu          sync.Mutex
-	byProjector map[string]*replay
+// replayDetail is what the job of a replay tells beside how far it is.
+type replayDetail struct {
+	dryRun bool
+	result projectors.ReplayResult
+	err    string
 }
 
-func newReplays(log *slog.Logger) *replays {
-	ctx, cancel := context.WithCancel(context.Background())
-	return &replays{log: log, ctx: ctx, cancel: cancel, byProjector: map[string]*replay{}}
-}
-
-// stop ends those that run and waits for their end. None is started any more.
-func (r *replays) stop() {
-	r.cancel()
-	r.mu.Lock()   // whoever is in start has added its goroutine
-	r.mu.Unlock() //nolint:staticcheck // empty on purpose, see above
-	r.running.Wait()
-}
-
-func (r *replays) last(projector string) *replay {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.byProjector[projector]
-}
-
-// start begins a replay; false when one through the projector runs, or the server stops.
-func (r *replays) start(name string, p Projector, what projectors.ReplayRange) (*replay, bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if last := r.byProjector[name]; r.ctx.Err() != nil || (last != nil && last.body().State == replayRunning) {
-		return nil, false
+// replayState is how far a replay is.
+func replayState(j *job) replayBody {
+	status, detail := j.look()
+	d := detail.(replayDetail)
+	r := d.result
+	return replayBody{
+		Projector: status.Subject, State: status.State, DryRun: d.dryRun, Started: status.Started, Finished: status.Finished,
+		From: r.From, To: r.To, Batches: r.Batches, BatchesTotal: r.BatchesTotal, Events: r.Events, Touching: r.Touching,
+		Documents: r.Documents, Deleted: r.Deleted, Parked: r.Parked, Reconciled: r.Reconciled, Error: d.err,
 	}
-	b := &replay{state: replayBody{
-		Projector: name, State: replayRunning, DryRun: what.DryRun, From: what.From, To: what.To, Started: time.Now().UTC(),
-	}}
-	r.byProjector[name] = b
-	r.running.Go(func() {
-		r.log.Info("replay started", "projector", name, "from", what.From, "to", what.To, "dry_run", what.DryRun)
-		result, err := p.Replay(r.ctx, what, b.progress)
-		b.finish(result, err)
-		if err != nil {
-			r.log.Warn("replay ended", "projector", name, "error", err)
-			return
+}
+
+// replayPlan runs a range again through a projector.
+func replayPlan(name string, p Projector, what projectors.ReplayRange) jobPlan {
+	asked := replayDetail{dryRun: what.DryRun, result: projectors.ReplayResult{From: what.From, To: what.To}}
+	return jobPlan{
+		kind: kindReplay, subject: name, unit: "batches", detail: asked,
+		run: func(ctx context.Context, j *job) error {
+			result, err := p.Replay(ctx, what, func(sofar projectors.ReplayResult) { j.replayed(sofar, nil) })
+			j.replayed(result, err)
+			return err
+		},
+	}
+}
+
+// replayed notes how far a replay has come, and why it did not come to its end.
+func (j *job) replayed(result projectors.ReplayResult, err error) {
+	j.change(func(detail any) any {
+		d := detail.(replayDetail)
+		result.From = d.result.From
+		if result.To == 0 {
+			result.To = d.result.To
 		}
-		r.log.Info("replay finished", "projector", name, "events", result.Events, "documents", result.Documents,
-			"deleted", result.Deleted, "parked", result.Parked)
+		d.result = result
+		switch {
+		case errors.Is(err, projectors.ErrNotRunning):
+			d.err = "the projector is not running, or has no live generation yet; see: lanternist status"
+		case err != nil:
+			d.err = err.Error()
+		}
+		return d
 	})
-	return b, true
-}
-
-// replay is one replay through a projector.
-type replay struct {
-	mu    sync.Mutex
-	state replayBody
-}
-
-func (b *replay) body() replayBody {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.state
-}
-
-func (b *replay) progress(sofar projectors.ReplayResult) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.fill(sofar)
-}
-
-func (b *replay) fill(r projectors.ReplayResult) {
-	s := &b.state
-	s.Batches, s.BatchesTotal, s.Events, s.Touching = r.Batches, r.BatchesTotal, r.Events, r.Touching
-	s.Documents, s.Deleted, s.Parked, s.Reconciled = r.Documents, r.Deleted, r.Parked, r.Reconciled
-	if r.To != 0 {
-		s.To = r.To
-	}
-}
-
-func (b *replay) finish(result projectors.ReplayResult, err error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.fill(result)
-	b.state.State, b.state.Finished = replayDone, time.Now().UTC()
-	if err == nil {
-		return
-	}
-	b.state.State, b.state.Error = replayFailed, err.Error()
-	if errors.Is(err, projectors.ErrNotRunning) {
-		b.state.Error = "the projector is not running, or has no live generation yet; see: lanternist status"
-	}
+	j.progress(result.Batches, result.BatchesTotal)
 }

@@ -23,7 +23,7 @@ import (
 const replayed = "/v1/projectors/orders.cache/replay"
 
 // replayEnded waits for the end of the replay that was started last.
-func replayEnded(t *testing.T, w *world, want replayState) (state replayBody) {
+func replayEnded(t *testing.T, w *world, want JobState) (state replayBody) {
 	t.Helper()
 	devstack.Eventually(t, time.Minute, func() error {
 		state = into[replayBody](t, w.get(replayed).want(t, 200))
@@ -61,12 +61,12 @@ func TestReplay(t *testing.T) {
 	}
 	w.do(http.MethodPost, replayed+"?from=0").want(t, 409)
 	state := into[replayBody](t, w.get(replayed).want(t, 200))
-	if state.State != replayRunning || state.Batches != 2 || state.BatchesTotal != 3 || state.Events != 6 || state.Touching != 5 ||
+	if state.State != JobRunning || state.Batches != 2 || state.BatchesTotal != 3 || state.Events != 6 || state.Touching != 5 ||
 		state.Documents != 3 || state.Deleted != 1 || state.Parked != 1 || state.To != result.To || state.Projector != "orders.cache" {
 		t.Errorf("got %+v", state)
 	}
 	leave <- nil
-	if state = replayEnded(t, w, replayDone); state.Finished.IsZero() || state.Error != "" {
+	if state = replayEnded(t, w, JobDone); state.Finished.IsZero() || state.Error != "" {
 		t.Errorf("got %+v", state)
 	}
 	for _, why := range []error{errors.New("disk is full"), projectors.ErrNotRunning} {
@@ -75,15 +75,15 @@ func TestReplay(t *testing.T) {
 			t.Errorf("asked for %+v", what)
 		}
 		leave <- why
-		if state = replayEnded(t, w, replayFailed); state.Error == "" || !state.DryRun {
+		if state = replayEnded(t, w, JobFailed); state.Error == "" || !state.DryRun {
 			t.Errorf("got %+v", state)
 		}
 	}
 	// One that runs when the server stops ends, and none is started after that.
 	w.do(http.MethodPost, replayed+"?from=0").want(t, 202)
 	<-progressed
-	w.server.replays.stop()
-	replayEnded(t, w, replayFailed)
+	w.server.jobs.stop()
+	replayEnded(t, w, JobFailed)
 	w.do(http.MethodPost, replayed+"?from=0").want(t, 409)
 }
 
@@ -131,7 +131,7 @@ func TestReplayRange(t *testing.T) {
 		if n, first := in(<-asked); n != want.events || first != want.first {
 			t.Errorf("%s: %d events from %s, want %d from %s", query, n, first, want.events, want.first)
 		}
-		replayEnded(t, w, replayDone)
+		replayEnded(t, w, JobDone)
 	}
 	for query, location := range map[string]string{
 		"": "query.from", "from=": "query.from", "from=yesterday": "query.from", "from=-1": "query.from", "from=0&to=tomorrow": "query.to",
@@ -186,6 +186,6 @@ func TestReplayOfTrimmedRange(t *testing.T) {
 	}
 	w.get(replayed).want(t, 404) // nothing was started
 	w.do(http.MethodPost, fmt.Sprintf("%s?from=%d", replayed, oldest.Offset)).want(t, 202)
-	replayEnded(t, w, replayDone)
+	replayEnded(t, w, JobDone)
 	w.do(http.MethodPost, replayed+"?from="+oldest.CommitLSN.String()).want(t, 202)
 }

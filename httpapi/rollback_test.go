@@ -34,12 +34,12 @@ func TestRollback(t *testing.T) {
 	var state rebuildBody
 	devstack.Eventually(t, time.Minute, func() error {
 		state = into[rebuildBody](t, w.get("/v1/views/orders/rollback").want(t, 200))
-		if state.State == rebuildRunning {
+		if state.State == JobRunning {
 			return fmt.Errorf("%+v", state)
 		}
 		return nil
 	})
-	if state.State != rebuildFailed || state.Sinks["cache"].State != rebuildDone || state.Sinks["search"].Error != projectors.ErrNoRollback.Error() {
+	if state.State != JobFailed || state.Sinks["cache"].State != JobDone || state.Sinks["search"].Error != projectors.ErrNoRollback.Error() {
 		t.Errorf("got %+v", state)
 	}
 }

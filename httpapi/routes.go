@@ -29,6 +29,7 @@ func (s *Server) routes(gatherer prometheus.Gatherer) http.Handler {
 	s.registerEvents(api)
 	s.registerLetters(api)
 	s.registerStatus(api)
+	s.registerJobs(api)
 	s.registerHealth(api)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{}))
 	mux.HandleFunc("/", s.notFound)

@@ -61,10 +61,9 @@ type Server struct {
 	follower     *transactions // the same, when it reads the journal
 	waiters      chan struct{}
 	metrics      *metrics
-	rebuilds     *rebuilds
-	replays      *replays
+	jobs         *jobs
+	watch        watch
 	verify       Verify
-	verifies     *verifications
 	handler      http.Handler
 	started      time.Time
 
@@ -81,8 +80,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Server, error) {
 	s := &Server{
 		cfg: cfg, source: parts.Source, journal: parts.Journal, mirror: parts.Mirror,
 		letters: parts.Letters, load: parts.Load, envelope: parts.Envelope, log: log,
-		waiters: make(chan struct{}, cfg.MaxWaiters), rebuilds: newRebuilds(log), replays: newReplays(log),
-		verify: parts.Verify, verifies: newVerifications(log), started: time.Now(),
+		waiters: make(chan struct{}, cfg.MaxWaiters), jobs: newJobs(log), watch: watch{seen: map[jobName]*watched{}}, verify: parts.Verify, started: time.Now(),
 	}
 	s.change(func(*viewSet) {}) // none is a set, too
 	for _, v := range parts.Views {
@@ -100,7 +98,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Server, error) {
 	return s, nil
 }
 
-// Handler answers requests, for a server of the caller's own. Run must be running all the same for rebuilds to stop, and for
+// Handler answers requests, for a server of the caller's own. Run must be running all the same for jobs to stop, and for
 // transactions to be known without asking the source.
 func (s *Server) Handler() http.Handler { return s.handler }
 
@@ -112,7 +110,7 @@ func (s *Server) Address() net.Addr {
 }
 
 // Run listens and answers until ctx is done, whose cause it returns, or until it cannot listen. Requests in flight may go on for
-// Config.StopTimeout; rebuilds and replays that were started here end: a rebuild leaves the live
+// Config.StopTimeout; jobs that were started here end: a rebuild leaves the live
 // generation as it was.
 func (s *Server) Run(ctx context.Context) error {
 	listener, err := s.listen(ctx)
@@ -132,10 +130,9 @@ func (s *Server) Run(ctx context.Context) error {
 	defer stop()
 	var running sync.WaitGroup
 	running.Go(func() { s.follower.run(background) })
+	running.Go(func() { s.watch.run(background, s) })
 	defer running.Wait()
-	defer s.rebuilds.stop()
-	defer s.replays.stop()
-	defer s.verifies.stop()
+	defer s.jobs.stop()
 	defer stop()
 
 	failed := make(chan error, 1)

@@ -199,11 +199,11 @@ func TestRebuild(t *testing.T) {
 	<-progressed
 	w.do(http.MethodPost, "/v1/views/orders/rebuild").want(t, 409)
 	state := into[rebuildBody](t, w.get("/v1/views/orders/rebuild").want(t, 200))
-	if s := state.Sinks["cache"]; state.State != rebuildRunning || s.State != rebuildRunning || s.Done != 3 || s.Total != 10 {
+	if s := state.Sinks["cache"]; state.State != JobRunning || s.State != JobRunning || s.Done != 3 || s.Total != 10 {
 		t.Errorf("got %+v", state)
 	}
 	leave <- nil
-	ended := func(want rebuildState) (state rebuildBody) {
+	ended := func(want JobState) (state rebuildBody) {
 		devstack.Eventually(t, time.Minute, func() error {
 			state = into[rebuildBody](t, w.get("/v1/views/orders/rebuild").want(t, 200))
 			if state.State != want {
@@ -213,13 +213,13 @@ func TestRebuild(t *testing.T) {
 		})
 		return state
 	}
-	if state := ended(rebuildDone); state.Finished.IsZero() || len(state.Sinks) != 2 {
+	if state := ended(JobDone); state.Finished.IsZero() || len(state.Sinks) != 2 {
 		t.Errorf("got %+v", state)
 	}
 	w.do(http.MethodPost, "/v1/views/orders/rebuild?sink=cache").want(t, 202)
 	<-progressed
 	leave <- errors.New("disk is full")
-	if state := ended(rebuildFailed); state.Sinks["cache"].Error != "disk is full" || len(state.Sinks) != 1 {
+	if state := ended(JobFailed); state.Sinks["cache"].Error != "disk is full" || len(state.Sinks) != 1 {
 		t.Errorf("got %+v", state)
 	}
 	w.do(http.MethodPost, "/v1/views/searched/rebuild?sink=cache").want(t, 422)
@@ -227,8 +227,8 @@ func TestRebuild(t *testing.T) {
 	// One that runs when the server stops ends, and none is started after that.
 	w.do(http.MethodPost, "/v1/views/orders/rebuild?sink=cache").want(t, 202)
 	<-progressed
-	w.server.rebuilds.stop()
-	ended(rebuildFailed)
+	w.server.jobs.stop()
+	ended(JobFailed)
 	w.do(http.MethodPost, "/v1/views/orders/rebuild?sink=cache").want(t, 409)
 }
 

@@ -24,6 +24,7 @@ type Status struct {
 	Mirror     MirrorStatus      `json:"mirror"`
 	Load       LoadStatus        `json:"load"`
 	Projectors []ProjectorStatus `json:"projectors" doc:"Ordered by name."`
+	Jobs       []Job             `json:"jobs" doc:"Long work, in the order in which it began. See /v1/jobs."`
 	Waiting    int               `json:"waiting" doc:"Requests that wait for a token."`
 }
 
@@ -147,6 +148,10 @@ func (s *Server) Status() Status {
 	}
 	if s.load != nil {
 		status.Load = s.load()
+	}
+	status.Jobs = s.Jobs()
+	if r := s.watch.reading(kindLoad, loadSubject); status.Load.Loading {
+		status.Load.Percent, status.Load.Rate, status.Load.Left = r.Percent, r.Rate, r.Left
 	}
 	for _, p := range s.projectors() {
 		st := p.Status()

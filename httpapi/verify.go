@@ -3,9 +3,7 @@ package httpapi
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -33,21 +31,13 @@ type verifyOutput struct {
 // verifyBody is how far a comparison is, and what it found.
 type verifyBody struct {
 	View     string          `json:"view"`
-	State    verifyState     `json:"state" enum:"running,done,failed"`
+	State    JobState        `json:"state" enum:"running,done,failed"`
 	Started  time.Time       `json:"started"`
 	Finished time.Time       `json:"finished,omitzero"`
 	Progress verify.Progress `json:"progress"`
 	Result   *verify.Result  `json:"result,omitempty"`
 	Error    string          `json:"error,omitempty"`
 }
-
-type verifyState string
-
-const (
-	verifyRunning verifyState = "running"
-	verifyDone    verifyState = "done"
-	verifyFailed  verifyState = "failed"
-)
 
 func (s *Server) registerVerify(api huma.API) {
 	start := get("start-verify", "/v1/views/{view}/verify", "views", "Compare the documents in all sinks with what they should be", 404, 409, 501)
@@ -68,136 +58,87 @@ func (s *Server) startVerify(_ context.Context, in *verifyInput) (*verifyOutput,
 		return nil, problem(http.StatusNotImplemented, "this server cannot compare documents")
 	}
 	o := verify.Options{Against: verify.Against(in.Against), Sample: in.Sample, Seed: in.Seed, Repair: in.Repair, Rate: in.Rate}
-	r, started := s.verifies.start(v.name(), func(ctx context.Context, progress func(verify.Progress)) (*verify.Result, error) {
-		return s.verify(ctx, v.name(), o, progress)
-	})
+	j, started := s.jobs.start(s.verifyPlan(v.name(), o))
 	if !started {
 		return nil, problem(http.StatusConflict, "view %s is being verified; see /v1/views/%s/verify", v.name(), v.name())
 	}
-	return &verifyOutput{Location: "/v1/views/" + v.name() + "/verify", Body: r.body()}, nil
+	return &verifyOutput{Location: "/v1/views/" + v.name() + "/verify", Body: verifyState(j)}, nil
 }
 
 func (s *Server) getVerify(_ context.Context, in *ViewInput) (*verifyOutput, error) {
-	r, err := s.verification(in)
+	j, err := s.verification(in)
 	if err != nil {
 		return nil, err
 	}
-	return &verifyOutput{Body: r.body()}, nil
+	return &verifyOutput{Body: verifyState(j)}, nil
 }
 
 func (s *Server) stopVerify(ctx context.Context, in *ViewInput) (*verifyOutput, error) {
-	r, err := s.verification(in)
+	j, err := s.verification(in)
 	if err != nil {
 		return nil, err
 	}
-	r.cancel(errVerifyStopped)
+	j.cancel(errVerifyStopped)
 	select {
-	case <-r.ended:
+	case <-j.ended:
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	return &verifyOutput{Body: r.body()}, nil
+	return &verifyOutput{Body: verifyState(j)}, nil
 }
 
-func (s *Server) verification(in *ViewInput) (*verification, error) {
+func (s *Server) verification(in *ViewInput) (*job, error) {
 	v, err := s.view(in.View)
 	if err != nil {
 		return nil, err
 	}
-	r := s.verifies.last(v.name())
-	if r == nil {
+	j := s.jobs.get(kindVerify, v.name())
+	if j == nil {
 		return nil, problem(http.StatusNotFound, "view %s was not verified since the daemon was started", v.name())
 	}
-	return r, nil
+	return j, nil
 }
 
-var (
-	errVerifyStopped = errors.New("stopped by request")
-	errServerStops   = errors.New("the daemon is stopping")
-)
+const kindVerify = "verify"
 
-// verifications are the comparisons that were started here, the last one of each view.
-type verifications struct {
-	log     *slog.Logger
-	running sync.WaitGroup
+var errVerifyStopped = errors.New("stopped by request")
 
-	mu      sync.Mutex
-	stopped bool
-	byView  map[string]*verification
+// verifyDetail is what the job of a comparison tells beside how far it is. The result does not change any more.
+type verifyDetail struct {
+	progress verify.Progress
+	result   *verify.Result
 }
 
-func newVerifications(log *slog.Logger) *verifications {
-	return &verifications{log: log, byView: map[string]*verification{}}
-}
-
-// stop ends those that run and waits for their end. None is started any more.
-func (r *verifications) stop() {
-	r.mu.Lock()
-	r.stopped = true
-	for _, b := range r.byView {
-		b.cancel(errServerStops)
+// verifyState is how far a comparison is.
+func verifyState(j *job) verifyBody {
+	status, detail := j.look()
+	d := detail.(verifyDetail)
+	return verifyBody{
+		View: status.Subject, State: status.State, Started: status.Started, Finished: status.Finished,
+		Progress: d.progress, Result: d.result, Error: status.Error,
 	}
-	r.mu.Unlock()
-	r.running.Wait()
 }
 
-func (r *verifications) last(view string) *verification {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.byView[view]
-}
-
-type compareFunc func(ctx context.Context, progress func(verify.Progress)) (*verify.Result, error)
-
-// start begins a comparison; false when one of the view runs, or the server stops.
-func (r *verifications) start(view string, compare compareFunc) (*verification, bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if last := r.byView[view]; r.stopped || (last != nil && last.body().State == verifyRunning) {
-		return nil, false
+// verifyPlan compares the documents of a view.
+func (s *Server) verifyPlan(view string, o verify.Options) jobPlan {
+	return jobPlan{
+		kind: kindVerify, subject: view, unit: "documents", detail: verifyDetail{},
+		run: func(ctx context.Context, j *job) error {
+			result, err := s.verify(ctx, view, o, func(p verify.Progress) {
+				j.change(func(any) any { return verifyDetail{progress: p} })
+				j.count(verifyUnit(p.Phase))
+				j.progress(p.Done, p.Total)
+			})
+			j.change(func(detail any) any { return verifyDetail{detail.(verifyDetail).progress, result} })
+			return err
+		},
 	}
-	ctx, cancel := context.WithCancelCause(context.Background())
-	b := &verification{cancel: cancel, ended: make(chan struct{}), state: verifyBody{View: view, State: verifyRunning, Started: time.Now().UTC()}}
-	r.byView[view] = b
-	r.running.Go(func() {
-		defer close(b.ended)
-		defer cancel(nil)
-		result, err := compare(ctx, b.progress)
-		b.finish(result, err)
-		if err != nil {
-			r.log.Warn("verification ended", "view", view, "error", err)
-		}
-	})
-	return b, true
 }
 
-// verification is one comparison of a view.
-type verification struct {
-	cancel context.CancelCauseFunc
-	ended  chan struct{}
-
-	mu    sync.Mutex
-	state verifyBody
-}
-
-// body is a copy of the state. Its result does not change any more.
-func (b *verification) body() verifyBody {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.state
-}
-
-func (b *verification) progress(p verify.Progress) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.state.Progress = p
-}
-
-func (b *verification) finish(result *verify.Result, err error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.state.State, b.state.Result, b.state.Finished = verifyDone, result, time.Now().UTC()
-	if err != nil {
-		b.state.State, b.state.Error = verifyFailed, err.Error()
+// verifyUnit is what is counted in a phase.
+func verifyUnit(p verify.Phase) string {
+	if p == verify.Copying {
+		return "rows"
 	}
+	return "documents"
 }

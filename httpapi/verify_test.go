@@ -41,11 +41,11 @@ func TestVerify(t *testing.T) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	w.do(http.MethodPost, path).want(t, 409)
-	if body := into[verifyBody](t, w.get(path).want(t, 200)); body.State != verifyRunning || body.Progress.Total != 9 || body.Result != nil {
+	if body := into[verifyBody](t, w.get(path).want(t, 200)); body.State != JobRunning || body.Progress.Total != 9 || body.Result != nil {
 		t.Errorf("running: %+v", body)
 	}
 	go1 <- nil
-	if body := w.verified(path); body.State != verifyDone || body.Result == nil || body.Finished.IsZero() {
+	if body := w.verified(path); body.State != JobDone || body.Result == nil || body.Finished.IsZero() {
 		t.Errorf("done: %+v", body)
 	}
 
@@ -54,20 +54,20 @@ func TestVerify(t *testing.T) {
 		t.Errorf("defaults: %+v", got)
 	}
 	go1 <- errors.New("no luck")
-	if body := w.verified(path); body.State != verifyFailed || body.Error != "no luck" {
+	if body := w.verified(path); body.State != JobFailed || body.Error != "no luck" {
 		t.Errorf("failed: %+v", body)
 	}
 
 	w.do(http.MethodPost, path).want(t, 202)
 	<-calls
-	if body := into[verifyBody](t, w.do(http.MethodDelete, path).want(t, 200)); body.State != verifyFailed || !strings.Contains(body.Error, "stopped") {
+	if body := into[verifyBody](t, w.do(http.MethodDelete, path).want(t, 200)); body.State != JobFailed || !strings.Contains(body.Error, "stopped") {
 		t.Errorf("stopped: %+v", body)
 	}
 
 	w.do(http.MethodPost, path).want(t, 202)
 	<-calls
-	w.server.verifies.stop()
-	if body := w.verified(path); body.State != verifyFailed {
+	w.server.jobs.stop()
+	if body := w.verified(path); body.State != JobFailed {
 		t.Errorf("the server stopped: %+v", body)
 	}
 	w.do(http.MethodPost, path).want(t, 409)
@@ -77,7 +77,7 @@ func TestVerify(t *testing.T) {
 func (w *world) verified(path string) (body verifyBody) {
 	w.t.Helper()
 	devstack.Eventually(w.t, time.Minute, func() error {
-		if body = into[verifyBody](w.t, w.get(path).want(w.t, 200)); body.State == verifyRunning {
+		if body = into[verifyBody](w.t, w.get(path).want(w.t, 200)); body.State == JobRunning {
 			return errors.New("still running")
 		}
 		return nil
