@@ -164,7 +164,7 @@ func loadJournal(ctx context.Context, t task) (r report, err error) {
 		return r, err
 	}
 	defer func() { err = errors.Join(err, p.close()) }()
-	return r, p.during(ctx, func(ctx context.Context) error { return p.loader.Run(ctx, p.tables) })
+	return r, p.during(ctx, func(ctx context.Context) error { return p.loader.Load(ctx, p.tables...) })
 }
 
 // drainJournal follows the stream until everything before the mark is in the journal, durably, and in the mirror.

@@ -84,7 +84,7 @@ func load(ctx context.Context, t task) (r report, err error) {
 	if err != nil {
 		return r, err
 	}
-	if err := p.during(ctx, func(ctx context.Context) error { return p.loader.Run(ctx, p.tables) }); err != nil {
+	if err := p.during(ctx, func(ctx context.Context) error { return p.loader.Load(ctx, p.tables...) }); err != nil {
 		return r, err
 	}
 	measured, err := watch.stop("", t.Operations)

@@ -44,6 +44,17 @@ func (r *Report) OK() bool {
 	return true
 }
 
+// Err is an error that has every blocking problem, each with its fix; nil when there is none.
+func (r *Report) Err() error {
+	var errs []error
+	for _, p := range r.Problems {
+		if p.Severity == Blocking {
+			errs = append(errs, fmt.Errorf("%s\n  fix: %s", p.What, p.Fix))
+		}
+	}
+	return errors.Join(errs...)
+}
+
 func (r *Report) block(code, what, fix string) {
 	r.Problems = append(r.Problems, Problem{code, what, fix, Blocking})
 }

@@ -21,6 +21,12 @@ func (p *preflight) publication(ctx context.Context) error {
 	if found == nil {
 		return nil
 	}
+	p.publicationSettings(found)
+	return p.extraTables(ctx, found)
+}
+
+// publicationSettings checks that what the publication sends of the tables is all of their changes.
+func (p *preflight) publicationSettings(found *publication) {
 	name := quoteIdentifier(p.cfg.Publication)
 	if missing := found.missingOperations(); len(missing) > 0 {
 		p.block("publication-operations", fmt.Sprintf("publication %s does not publish %s", p.cfg.Publication, strings.Join(missing, ", ")),
@@ -37,7 +43,6 @@ func (p *preflight) publication(ctx context.Context) error {
 				fmt.Sprintf("ALTER PUBLICATION %[1]s DROP TABLE %[2]s; ALTER PUBLICATION %[1]s ADD TABLE %[2]s; -- and filter with where: in the views", name, r.name.sql()))
 		}
 	}
-	return p.extraTables(ctx, found)
 }
 
 // publicationTables reports a publication that lacks tables, or does not exist, unless Setup may change that.

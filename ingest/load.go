@@ -2,7 +2,10 @@ package ingest
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -57,8 +60,9 @@ func (c LoadConfig) withDefaults() LoadConfig {
 // lost its connection, and with it the question.
 const askAgain = 10 * time.Second
 
-// Loader copies tables into the mirror that it does not hold yet, while the stream flows on (DESIGN D3). Tables are
-// independent: one that cannot be read is tried again after a while, and the others go on and are completed.
+// Loader copies tables into the mirror that it does not hold yet, while the stream flows on (DESIGN D3). It lives as long
+// as the stream, and tables come and go. They are independent: one that cannot be read is tried again after a while, and
+// the others go on and are completed.
 type Loader struct {
 	cfg      LoadConfig
 	source   cdc.Config
@@ -71,10 +75,11 @@ type Loader struct {
 	mu       sync.Mutex
 	started  time.Time // zero before
 	loading  bool
+	ended    time.Time // of the load before, when none is under way
 	tables   []*table
 	sessions int
 	longest  time.Duration // a snapshot was held
-	changed  chan struct{} // closed, and made anew, when a table has something to read again or is complete
+	changed  chan struct{} // closed, and made anew, when a table comes, goes, or is in another state
 }
 
 // NewLoader is a loader for the tables of a source. The registry takes the definitions of tables that are altered while
@@ -89,7 +94,8 @@ func NewLoader(cfg LoadConfig, source cdc.Config, registry *schemas.Registry, m 
 	return l
 }
 
-// LoadProgress is how far a load has come.
+// LoadProgress is how far a load has come: one that is under way, or else the last one. A table that is added while others
+// are being loaded becomes part of their load.
 type LoadProgress struct {
 	Loading  bool          `json:"loading"`
 	Rows     int64         `json:"rows"`
@@ -111,6 +117,10 @@ type TableError struct {
 func (l *Loader) Progress() LoadProgress {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	return l.progress()
+}
+
+func (l *Loader) progress() LoadProgress {
 	p := LoadProgress{Loading: l.loading, Sessions: l.sessions, Longest: l.longest}
 	for _, t := range l.tables {
 		p.Rows += t.rows
@@ -119,61 +129,141 @@ func (l *Loader) Progress() LoadProgress {
 			p.Failing = append(p.Failing, TableError{Table: t.name(), Error: t.err.Error(), Attempts: t.waits.Attempts()})
 		}
 	}
-	if !l.started.IsZero() {
+	switch {
+	case l.loading:
 		p.Elapsed = time.Since(l.started)
+	case !l.started.IsZero():
+		p.Elapsed = l.ended.Sub(l.started)
 	}
 	return p
 }
 
-// Run loads what is missing of the tables and returns when all of them are complete in the mirror, or with an error
-// that no other snapshot would help against. The stream must be running: a table is complete only when the stream has
-// reached its snapshot. Run is called once at a time.
-func (l *Loader) Run(ctx context.Context, schemas []*row.Schema) error {
-	var missing []*table
-	for _, s := range schemas {
-		if !l.mirror.Loaded(s.OID) {
-			missing = append(missing, &table{schema: s, waits: backoff.New(l.cfg.Retry)})
-		}
-	}
-	if len(missing) == 0 {
-		return nil
-	}
-	l.mu.Lock()
-	l.started, l.loading, l.tables = time.Now(), true, missing
-	l.mu.Unlock()
-	defer func() {
-		l.mu.Lock()
-		l.loading = false
-		l.mu.Unlock()
-	}()
-	l.log.Info("load started", "tables", len(missing))
+// Run loads the tables that were added, and those that are added while it runs, until ctx ends or there is an error that
+// no other snapshot would help against. The stream must be running: a table is complete only when the stream has reached
+// its snapshot. Run is called once at a time.
+func (l *Loader) Run(ctx context.Context) error {
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return l.read(gctx, g) })
-	if err := g.Wait(); err != nil {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
+	err := g.Wait()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// errLoaded is the cause of the end of a Run that was to load only so much.
+var errLoaded = errors.New("everything is loaded")
+
+// Load is Add, and Run until everything that was added is complete.
+func (l *Loader) Load(ctx context.Context, schemas ...*row.Schema) error {
+	l.Add(schemas...)
+	running, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	go func() {
+		if l.wait(running) == nil {
+			stop(errLoaded)
 		}
+	}()
+	if err := l.Run(running); !errors.Is(err, errLoaded) {
 		return err
 	}
-	p := l.Progress()
-	l.log.Info("load finished", "tables", len(missing), "rows", p.Rows, "took", p.Elapsed.Round(time.Millisecond),
-		"snapshots", p.Sessions, "longest_snapshot", p.Longest.Round(time.Millisecond))
 	return nil
 }
 
-// read opens one session after the other until all tables are complete. A source that is away is waited for.
+// wait waits until no load is under way.
+func (l *Loader) wait(ctx context.Context) error {
+	for {
+		l.mu.Lock()
+		loading, changed := l.loading, l.changed
+		l.mu.Unlock()
+		if !loading {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// Add has tables loaded that are not complete in the mirror, from snapshots that are taken after the call. One that is
+// being loaded, since an Add before, goes on as it is.
+func (l *Loader) Add(schemas ...*row.Schema) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now, added := time.Now(), 0
+	for _, s := range schemas {
+		if l.mirror.Loaded(s.OID) || slices.ContainsFunc(l.tables, func(t *table) bool { return t.schema.OID == s.OID && t.state != complete }) {
+			continue
+		}
+		if !l.loading { // what was loaded before is another load
+			l.loading, l.started, l.tables, l.sessions, l.longest = true, now, nil, 0, 0
+		}
+		l.tables = slices.DeleteFunc(l.tables, func(t *table) bool { return t.schema.OID == s.OID })
+		l.tables = append(l.tables, newTable(s, now, l.cfg.Retry))
+		added++
+	}
+	if added > 0 {
+		l.log.Info("load started", "tables", added)
+		l.change()
+	}
+}
+
+// Remove ends the load of a table, if there is one, and returns when nothing of it comes to the mirror any more.
+func (l *Loader) Remove(ctx context.Context, oid uint32) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	i := slices.IndexFunc(l.tables, func(t *table) bool { return t.schema.OID == oid })
+	if i < 0 {
+		return nil
+	}
+	t := l.tables[i]
+	t.remove()
+	for t.users > 0 {
+		changed := l.changed
+		l.mu.Unlock()
+		var err error
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		}
+		l.mu.Lock()
+		if err != nil {
+			return fmt.Errorf("end the load of %s: %w", t.name(), err)
+		}
+	}
+	l.tables = slices.DeleteFunc(l.tables, func(have *table) bool { return have == t })
+	l.change()
+	return nil
+}
+
+// change tells everyone who waits for it that a table has changed. The caller holds mu.
+func (l *Loader) change() {
+	if l.loading && !slices.ContainsFunc(l.tables, func(t *table) bool { return t.state != complete }) {
+		l.loading, l.ended = false, time.Now()
+		p := l.progress()
+		l.log.Info("load finished", "tables", len(l.tables), "rows", p.Rows, "took", p.Elapsed.Round(time.Millisecond),
+			"snapshots", p.Sessions, "longest_snapshot", p.Longest.Round(time.Millisecond))
+	}
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// read opens one session after the other for as long as there is something to read. A source that is away is waited for.
 func (l *Loader) read(ctx context.Context, finishing *errgroup.Group) error {
 	waits := backoff.New(backoff.Config{})
 	for {
-		due, err := l.await(ctx)
-		if err != nil || !due {
+		if err := l.await(ctx); err != nil {
 			return err
 		}
+		asked := time.Now()
 		s, err := cdc.OpenSession(ctx, l.source)
 		switch {
 		case err == nil:
 			waits.Reset()
-			if err := l.session(ctx, s, finishing); err != nil {
+			if err := l.session(ctx, s, asked, finishing); err != nil {
 				return err
 			}
 		case ctx.Err() != nil:
@@ -189,33 +279,31 @@ func (l *Loader) read(ctx context.Context, finishing *errgroup.Group) error {
 	}
 }
 
-// await waits until some table has something to read, and says whether there is one: else all tables are complete.
-func (l *Loader) await(ctx context.Context) (due bool, err error) {
+// await waits until some table has something to read.
+func (l *Loader) await(ctx context.Context) error {
 	for {
 		l.mu.Lock()
-		all, some, changed := true, false, l.changed
+		some, changed := false, l.changed
 		var next time.Time
 		for _, t := range l.tables {
-			all = all && t.state == complete
-			if t.state == reading && (!some || t.due.Before(next)) {
+			if t.state == reading && !t.removed() && (!some || t.due.Before(next)) {
 				some, next = true, t.due
 			}
 		}
 		l.mu.Unlock()
 		var clock <-chan time.Time
-		switch wait := time.Until(next); {
-		case all:
-			return false, nil
-		case some && wait <= 0:
-			return true, nil
-		case some:
+		if some {
+			wait := time.Until(next)
+			if wait <= 0 {
+				return nil
+			}
 			clock = time.After(wait)
 		}
 		select {
 		case <-clock:
 		case <-changed:
 		case <-ctx.Done():
-			return false, context.Cause(ctx)
+			return context.Cause(ctx)
 		}
 	}
 }

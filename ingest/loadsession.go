@@ -19,6 +19,7 @@ import (
 type loadSession struct {
 	*Loader
 	*cdc.Session
+	asked time.Time // before the snapshot was taken: a table that was added later is not read from it
 	began time.Time
 	stale atomic.Bool // the snapshot, or the source, is gone
 	taken int         // pieces; guarded by mu
@@ -26,8 +27,8 @@ type loadSession struct {
 
 // session copies pieces under one snapshot until there are none that may be copied now, the session has lasted long
 // enough, or the snapshot is of no more use. It ends the snapshot. Its error is fatal.
-func (l *Loader) session(ctx context.Context, under *cdc.Session, completing *errgroup.Group) error {
-	s := &loadSession{Loader: l, Session: under, began: time.Now()}
+func (l *Loader) session(ctx context.Context, under *cdc.Session, asked time.Time, completing *errgroup.Group) error {
+	s := &loadSession{Loader: l, Session: under, asked: asked, began: time.Now()}
 	l.mu.Lock()
 	l.sessions++
 	l.mu.Unlock()
@@ -47,7 +48,11 @@ func (l *Loader) session(ctx context.Context, under *cdc.Session, completing *er
 
 func (s *loadSession) run(ctx context.Context, completing *errgroup.Group) error {
 	for _, t := range s.unplanned() {
-		if err := s.judge(ctx, t, s.plan(ctx, s.Session, t)); err != nil {
+		tctx, release := t.within(ctx)
+		err := s.plan(tctx, s.Session, t)
+		release()
+		s.release(piece{table: t}, false)
+		if err := s.judge(ctx, t, err); err != nil {
 			return err
 		}
 		s.settle(ctx, t, completing)
@@ -56,7 +61,9 @@ func (s *loadSession) run(ctx context.Context, completing *errgroup.Group) error
 	for range s.cfg.Workers {
 		g.Go(func() error {
 			for p, ok := s.next(); ok && gctx.Err() == nil; p, ok = s.next() {
-				err := s.load(gctx, p)
+				tctx, release := p.table.within(gctx)
+				err := s.load(tctx, p)
+				release()
 				s.release(p, err == nil)
 				if err := s.judge(gctx, p.table, err); err != nil {
 					return err
@@ -69,12 +76,14 @@ func (s *loadSession) run(ctx context.Context, completing *errgroup.Group) error
 	return g.Wait()
 }
 
-// unplanned are the tables of which it is not known what is left, and that may be read now.
+// unplanned are the tables of which it is not known what is left, and that may be read now. They are busy until release.
 func (s *loadSession) unplanned() (tables []*table) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, t := range s.tables {
-		if t.state == reading && !t.planned && !t.due.After(s.began) {
+		if t.state == reading && !t.planned && !t.removed() && !t.due.After(s.asked) {
+			t.busy++
+			t.users++
 			tables = append(tables, t)
 		}
 	}
@@ -91,10 +100,11 @@ func (s *loadSession) next() (piece, bool) {
 		return piece{}, false
 	}
 	for _, t := range s.tables {
-		if t.state == reading && t.planned && len(t.todo) > 0 {
+		if t.state == reading && t.planned && !t.removed() && !t.due.After(s.asked) && len(t.todo) > 0 {
 			p := t.todo[0]
 			t.todo = t.todo[1:]
 			t.busy++
+			t.users++
 			s.taken++
 			s.log.Debug("range begun", "table", t.name(), "range", p.index, "refill", len(p.keys), "snapshot_age", age)
 			return p, true
@@ -108,6 +118,10 @@ func (s *loadSession) release(p piece, copied bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	p.table.busy--
+	p.table.users--
+	if p.table.removed() {
+		s.change()
+	}
 	if copied && p.table.planned {
 		p.table.err = nil
 		p.table.waits.Reset()
@@ -118,7 +132,7 @@ func (s *loadSession) release(p piece, copied bool) {
 func (s *loadSession) judge(ctx context.Context, t *table, err error) error {
 	var own *fatal
 	switch {
-	case err == nil:
+	case err == nil || t.removed():
 		return nil
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
@@ -137,8 +151,8 @@ func (s *loadSession) putOff(t *table, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t.todo = nil
-	if t.due.After(s.began) {
-		return // another worker has met it in this session
+	if t.removed() || t.due.After(s.began) {
+		return // or another worker has met it in this session
 	}
 	t.planned, t.err = false, err
 	wait := t.waits.Next()
@@ -162,8 +176,9 @@ func lost(err error) bool {
 func (s *loadSession) settle(ctx context.Context, t *table, completing *errgroup.Group) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if t.state == reading && t.planned && len(t.todo) == 0 && t.busy == 0 {
+	if t.state == reading && t.planned && !t.removed() && len(t.todo) == 0 && t.busy == 0 {
 		t.state, t.err = finishing, nil
+		t.users++
 		completing.Go(func() error { return s.finish(ctx, t) })
 	}
 }

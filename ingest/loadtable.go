@@ -31,13 +31,44 @@ type table struct {
 	todo    []piece // no one has begun it
 	busy    int     // pieces being copied
 
-	due   time.Time // not read before
+	ctx    context.Context // ends when the table is removed
+	cancel context.CancelCauseFunc
+	users  int // goroutines that have to do with it: none begins after it was removed
+
+	due   time.Time // not read before, and not from a snapshot that was asked for before
 	waits backoff.Backoff
 	err   error // why it waits; nil when it does not
 
 	refill         [][]byte      // keys of rows that the ranges missed; see mirror.UnfilledError
 	until          pglogrepl.LSN // the newest snapshot that was read
 	rows, estimate int64
+}
+
+// errRemoved is the cause of the end of a removed table's context.
+var errRemoved = errors.New("the table was removed")
+
+func newTable(s *row.Schema, due time.Time, retry backoff.Config) *table {
+	t := &table{schema: s, due: due, waits: backoff.New(retry)}
+	t.ctx, t.cancel = context.WithCancelCause(context.Background())
+	return t
+}
+
+// remove has no one begin anything with the table any more, and ends what is under way.
+func (t *table) remove() {
+	t.cancel(errRemoved)
+	t.todo, t.planned = nil, false
+}
+
+func (t *table) removed() bool { return t.ctx.Err() != nil }
+
+// within is ctx, which also ends when the table is removed. It must be released.
+func (t *table) within(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(t.ctx, func() { cancel(errRemoved) })
+	return ctx, func() {
+		stop()
+		cancel(nil)
+	}
 }
 
 func (t *table) name() string { return t.schema.QualifiedName() }
@@ -126,12 +157,37 @@ func (l *Loader) begin(ctx context.Context, s *cdc.Session, schema *row.Schema) 
 // finish waits for the stream to reach every snapshot that the table was read under, then completes it. Rows that no
 // snapshot held whole are read once more.
 func (l *Loader) finish(ctx context.Context, t *table) error {
+	ctx, release := t.within(ctx)
+	defer release()
+	err := l.complete(ctx, t)
+	var unfilled *mirror.UnfilledError
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	t.users--
+	switch {
+	case t.removed():
+		err = nil
+	case err == nil:
+		t.state, t.refill = complete, nil
+	case errors.As(err, &unfilled):
+		l.log.Info("rows moved between snapshots", "table", t.name(), "rows", len(unfilled.Keys))
+		t.state, t.refill, t.planned = reading, unfilled.Keys, false
+		err = nil
+	}
+	l.change()
+	return err
+}
+
+func (l *Loader) complete(ctx context.Context, t *table) error {
+	l.mu.Lock()
+	until := t.until
+	l.mu.Unlock()
 	for {
 		progress, moved := l.mirror.Progress()
-		if progress.LSN >= t.until {
+		if progress.LSN >= until {
 			break
 		}
-		l.ask(t.until)
+		l.ask(until)
 		select {
 		case <-moved:
 		case <-time.After(askAgain):
@@ -139,20 +195,8 @@ func (l *Loader) finish(ctx context.Context, t *table) error {
 			return context.Cause(ctx)
 		}
 	}
-	err := l.mirror.FinishLoad(ctx, t.schema.OID)
-	var unfilled *mirror.UnfilledError
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch {
-	case err == nil:
-		t.state, t.refill = complete, nil
-	case errors.As(err, &unfilled):
-		l.log.Info("rows moved between snapshots", "table", t.name(), "rows", len(unfilled.Keys))
-		t.state, t.refill, t.planned = reading, unfilled.Keys, false
-	default:
+	if err := l.mirror.FinishLoad(ctx, t.schema.OID); err != nil {
 		return fmt.Errorf("finish load of %s: %w", t.name(), err)
 	}
-	close(l.changed)
-	l.changed = make(chan struct{})
 	return nil
 }

@@ -47,7 +47,10 @@ type Pump struct {
 	control control.Store
 	log     *slog.Logger
 
-	captured     map[uint32]bool // by schema ID
+	turn     chan struct{} // held by a delivery, or by what is done between two
+	failed   error         // of a delivery; guarded by turn
+	captures atomic.Pointer[captures]
+
 	acknowledged pglogrepl.LSN
 	idleSince    time.Time
 	events       atomic.Uint64
@@ -55,7 +58,9 @@ type Pump struct {
 
 // NewPump is a pump over open parts.
 func NewPump(cfg PumpConfig, reader *cdc.Reader, j *journal.Journal, m *mirror.Mirror, c control.Store, log *slog.Logger) *Pump {
-	return &Pump{cfg: cfg, reader: reader, journal: j, mirror: m, control: c, log: log, captured: map[uint32]bool{}}
+	p := &Pump{cfg: cfg, reader: reader, journal: j, mirror: m, control: c, log: log, turn: make(chan struct{}, 1)}
+	p.SetCaptures(cfg.Captures)
+	return p
 }
 
 // Events is how many events were appended to the journal since the pump was made.
@@ -64,10 +69,14 @@ func (p *Pump) Events() uint64 { return p.events.Load() }
 // Run catches the mirror up with the journal, then follows the source until ctx ends or it cannot go on.
 // It returns the cause.
 func (p *Pump) Run(ctx context.Context) error {
-	if err := CatchUp(ctx, p.journal, p.mirror); err != nil {
+	var start cdc.Start
+	err := p.Do(ctx, func(ctx context.Context) (err error) {
+		if err := CatchUp(ctx, p.journal, p.mirror); err != nil {
+			return err
+		}
+		start, err = p.start(ctx)
 		return err
-	}
-	start, err := p.start(ctx)
+	})
 	if err != nil {
 		return err
 	}
@@ -100,6 +109,14 @@ func (p *Pump) start(ctx context.Context) (cdc.Start, error) {
 
 // deliver makes one delivery durable. The reader calls it from one goroutine.
 func (p *Pump) deliver(ctx context.Context, d *cdc.Delivery) error {
+	return p.Do(ctx, func(ctx context.Context) error {
+		p.failed = p.take(ctx, d)
+		return p.failed
+	})
+}
+
+// take is deliver for the holder of turn.
+func (p *Pump) take(ctx context.Context, d *cdc.Delivery) error {
 	txs := d.Transactions
 	// The part of a large transaction goes alone, so that what is complete before it is visible at once.
 	if n := len(txs); n > 1 && !txs[n-1].Last {
@@ -181,6 +198,7 @@ func (p *Pump) idle(ctx context.Context, lsn pglogrepl.LSN, now bool) error {
 // hold nothing else. The events share memory with the changes, and keep their ordinals.
 func (p *Pump) parts(txs []cdc.Transaction) []journal.Part {
 	parts := make([]journal.Part, 0, len(txs))
+	captured := p.captures.Load()
 	for i := range txs {
 		tx := &txs[i]
 		parts = append(parts, journal.Part{Transaction: tx.Transaction, First: tx.First, Complete: tx.Last})
@@ -188,7 +206,7 @@ func (p *Pump) parts(txs []cdc.Transaction) []journal.Part {
 		part.Events = make([]event.Event, 0, len(tx.Changes))
 		for k := range tx.Changes {
 			c := &tx.Changes[k]
-			if c.Schema != nil && !p.captures(c.Schema) {
+			if c.Schema != nil && !captured.has(c.Schema) {
 				continue
 			}
 			part.Events = append(part.Events, event.Event{
@@ -201,18 +219,6 @@ func (p *Pump) parts(txs []cdc.Transaction) []journal.Part {
 		}
 	}
 	return parts
-}
-
-func (p *Pump) captures(s *row.Schema) bool {
-	if p.cfg.Captures == nil {
-		return true
-	}
-	yes, known := p.captured[s.ID]
-	if !known {
-		yes = p.cfg.Captures(s)
-		p.captured[s.ID] = yes
-	}
-	return yes
 }
 
 // ErrJournalBehind means that the mirror has what the journal does not: the journal is older than it should be.

@@ -109,12 +109,8 @@ func (d *deployment) run(ctx context.Context) error {
 	done := make(chan error, 2)
 	go func() { done <- d.pump.Run(ctx) }()
 	go func() {
-		err := d.loader.Run(ctx, d.catalog)
-		if err == nil {
-			<-ctx.Done()
-			err = context.Cause(ctx)
-		}
-		done <- err
+		d.loader.Add(d.catalog...)
+		done <- d.loader.Run(ctx)
 	}()
 	first := <-done
 	cancel(first)

@@ -57,6 +57,7 @@ type daemon struct {
 	reader *cdc.Reader
 	pump   *ingest.Pump
 	loader *ingest.Loader
+	tables *ingest.Tables
 	api    *httpapi.Server
 }
 
@@ -77,6 +78,7 @@ func newDaemon(d *deployment) (*daemon, error) {
 	n.loader = ingest.NewLoader(ingest.LoadConfig{
 		Workers: d.cfg.Snapshot.Workers, Rate: d.cfg.Snapshot.Rate, Session: d.cfg.Snapshot.Session.D(), RangeRows: d.cfg.Snapshot.RangeRows,
 	}, source, d.registry, d.mirror, reader.RequestPosition, d.log)
+	n.tables = ingest.NewTables(source, d.registry, n.pump, n.loader, d.mirror, d.catalog, d.log)
 	if n.api, err = newAPI(n); err != nil {
 		return nil, err
 	}
@@ -160,7 +162,10 @@ func (n *daemon) runIngest(ctx context.Context, bar *progress) error {
 	g.Go(func() error {
 		stop := n.showLoad(bar)
 		defer stop()
-		return n.loader.Run(ctx, n.catalog)
+		if err := n.tables.Start(ctx); err != nil {
+			return err
+		}
+		return n.loader.Run(ctx)
 	})
 	g.Go(func() error { return n.maintain(ctx) })
 	return n.explain(g.Wait())
@@ -183,11 +188,17 @@ func (n *daemon) showLoad(bar *progress) (stop func()) {
 		defer close(drawn)
 		tick := time.NewTicker(200 * time.Millisecond)
 		defer tick.Stop()
+		loading := false
 		for {
 			select {
 			case <-tick.C:
-				if p := n.loader.Progress(); p.Loading {
+				switch p := n.loader.Progress(); {
+				case p.Loading:
 					bar.set(p.Rows, p.Total)
+					loading = true
+				case loading:
+					bar.finish()
+					loading = false
 				}
 			case <-done:
 				bar.finish()

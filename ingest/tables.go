@@ -1,0 +1,311 @@
+package ingest
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/lanternist/lanternist/cdc"
+	"github.com/lanternist/lanternist/mirror"
+	"github.com/lanternist/lanternist/row"
+	"github.com/lanternist/lanternist/schemas"
+)
+
+// Tables adds captured tables and removes them while the stream flows. Its methods may be called from any goroutine; Add,
+// Remove and Reload take turns. DESIGN.md of the mirror has the argument why no change is lost.
+type Tables struct {
+	source   cdc.Config
+	registry *schemas.Registry
+	pump     *Pump
+	loader   *Loader
+	mirror   *mirror.Mirror
+	log      *slog.Logger
+
+	turn chan struct{} // held by the method that changes something
+
+	mu      sync.Mutex
+	names   []string      // as in cdc.Config.Tables
+	catalog []*row.Schema // of the captured tables, registered
+}
+
+// NewTables makes the set of captured tables of running parts. names and catalog are what is captured at the start: those
+// of the configuration, as the pump captures them, and what LoadCatalog says of them.
+func NewTables(source cdc.Config, registry *schemas.Registry, pump *Pump, loader *Loader, m *mirror.Mirror, catalog []*row.Schema, log *slog.Logger) *Tables {
+	return &Tables{
+		source: source, registry: registry, pump: pump, loader: loader, mirror: m, log: log,
+		turn: make(chan struct{}, 1), names: slices.Clone(source.Tables), catalog: slices.Clone(catalog),
+	}
+}
+
+// LoadCatalog reads the definitions of tables, as the publication of source sends them, and registers them.
+func LoadCatalog(ctx context.Context, source cdc.Config, registry *schemas.Registry, names []string) ([]*row.Schema, error) {
+	conn, err := cdc.Connect(ctx, source)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	tables, err := cdc.LoadPublished(ctx, conn, source.Publication, names)
+	if err != nil {
+		return nil, fmt.Errorf("read the source's catalog: %w", err)
+	}
+	for i, t := range tables {
+		if tables[i], err = registry.Register(ctx, t); err != nil {
+			return nil, fmt.Errorf("register %s: %w", t.QualifiedName(), err)
+		}
+	}
+	return tables, nil
+}
+
+// Names are the tables that are captured, in the form of cdc.Config.Tables.
+func (t *Tables) Names() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Clone(t.names)
+}
+
+// Catalog has the definitions of the captured tables, as of when each was added.
+func (t *Tables) Catalog() []*row.Schema {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Clone(t.catalog)
+}
+
+// Start puts right what an earlier process left, before or while the pump runs: what the mirror has of tables that are not
+// captured any more is dropped, and captured ones that are not complete are loaded. It does not touch the publication.
+func (t *Tables) Start(ctx context.Context) error {
+	if err := t.begin(ctx); err != nil {
+		return err
+	}
+	defer t.end()
+	if err := t.dropOthers(ctx, t.names); err != nil {
+		return err
+	}
+	t.loader.Add(t.catalog...)
+	return nil
+}
+
+// Add captures more tables, and returns their definitions as soon as their load has been queued; what is captured
+// already stays as it is. A table that cannot be captured is refused before anything has changed. After an error, and
+// after a crash, it may be called again. names are those of cdc.Config.Tables.
+func (t *Tables) Add(ctx context.Context, names []string) ([]*row.Schema, error) {
+	if err := t.begin(ctx); err != nil {
+		return nil, err
+	}
+	defer t.end()
+	added, err := t.add(ctx, names)
+	if err != nil {
+		return nil, fmt.Errorf("add tables: %w", err)
+	}
+	return added, nil
+}
+
+func (t *Tables) add(ctx context.Context, names []string) ([]*row.Schema, error) {
+	report, err := cdc.PreflightTables(ctx, t.source, names)
+	if err != nil {
+		return nil, err
+	}
+	if err := report.Err(); err != nil {
+		return nil, err
+	}
+	captured, err := cdc.Captures(t.names)
+	if err != nil {
+		return nil, err
+	}
+	all := slices.Clone(t.names)
+	for _, n := range names {
+		if !slices.Contains(all, n) {
+			all = append(all, n)
+		}
+	}
+	captures, err := cdc.Captures(all)
+	if err != nil {
+		return nil, err
+	}
+	tables, err := LoadCatalog(ctx, t.source, t.registry, names)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.publish(ctx, names); err != nil {
+		return nil, err
+	}
+	// From here on the source sends every change of the new tables.
+	err = t.pump.Do(ctx, func(context.Context) error {
+		for _, s := range tables {
+			if captured(s) {
+				continue
+			}
+			if err := t.mirror.DropTable(s.OID); err != nil {
+				return err
+			}
+		}
+		t.pump.SetCaptures(captures)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	t.mu.Lock()
+	t.names = all
+	for _, s := range tables {
+		t.catalog = append(slices.DeleteFunc(t.catalog, func(have *row.Schema) bool { return have.OID == s.OID }), s)
+	}
+	t.mu.Unlock()
+	t.loader.Add(tables...)
+	return tables, nil
+}
+
+// publish makes the source send the changes of the tables.
+func (t *Tables) publish(ctx context.Context, names []string) error {
+	plan, err := cdc.PlanPublication(ctx, t.source, names, nil)
+	if err != nil {
+		return err
+	}
+	return cdc.ApplyPublication(ctx, t.source, plan)
+}
+
+// Remove ends the capture of tables: changes of theirs are not journaled any more, and what the mirror has of them is
+// dropped. Views of theirs must be gone. What is not captured any more, or not in the database, is passed over; a table
+// that another name means as well is refused.
+//
+// When the publication may not be changed the tables are removed all the same, and a cdc.PublicationError says what is
+// left to be done.
+func (t *Tables) Remove(ctx context.Context, names []string) error {
+	if err := t.begin(ctx); err != nil {
+		return err
+	}
+	defer t.end()
+	if err := t.remove(ctx, names); err != nil {
+		return fmt.Errorf("remove tables: %w", err)
+	}
+	return nil
+}
+
+func (t *Tables) remove(ctx context.Context, names []string) error {
+	left := slices.DeleteFunc(slices.Clone(t.names), func(n string) bool { return slices.Contains(names, n) })
+	captures, err := cdc.Captures(left)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		named, err := cdc.Captures([]string{name})
+		if err != nil {
+			return err
+		}
+		for _, s := range t.catalog {
+			if !strings.HasSuffix(name, "*") && named(s) && captures(s) {
+				return fmt.Errorf("%s is meant by another of the captured names, too: %s", s.QualifiedName(), strings.Join(left, ", "))
+			}
+		}
+	}
+	if err := t.dropOthers(ctx, left); err != nil {
+		return err
+	}
+	source := t.source
+	source.Tables = left
+	plan, err := cdc.PlanPublication(ctx, source, nil, names)
+	if err != nil {
+		return err
+	}
+	return cdc.ApplyPublication(ctx, source, plan)
+}
+
+// dropOthers captures the tables that names mean, and has loader and mirror forget all others.
+func (t *Tables) dropOthers(ctx context.Context, names []string) error {
+	captures, err := cdc.Captures(names)
+	if err != nil {
+		return err
+	}
+	others := func() (oids []uint32) {
+		for _, have := range t.mirror.Tables() {
+			if s, ok := t.registry.Latest(have.OID); !ok || !captures(s) {
+				oids = append(oids, have.OID)
+			}
+		}
+		return oids
+	}
+	for _, oid := range others() {
+		if err := t.loader.Remove(ctx, oid); err != nil {
+			return err
+		}
+	}
+	for _, s := range t.Catalog() {
+		if captures(s) {
+			continue
+		}
+		if err := t.loader.Remove(ctx, s.OID); err != nil {
+			return err
+		}
+	}
+	err = t.pump.Do(ctx, func(context.Context) error {
+		t.pump.SetCaptures(captures)
+		for _, oid := range others() {
+			if err := t.mirror.DropTable(oid); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.names = slices.Clone(names)
+	t.catalog = slices.DeleteFunc(t.catalog, func(s *row.Schema) bool { return !captures(s) })
+	return nil
+}
+
+// Reload has the tables that names mean loaded anew: what the mirror has of them is dropped. It is for tables whose rows
+// changed without a change that the source sends, as those that get a column with a default do. Views of theirs are built
+// anew when the tables are complete. It returns when the load has been queued.
+func (t *Tables) Reload(ctx context.Context, names []string) error {
+	if err := t.begin(ctx); err != nil {
+		return err
+	}
+	defer t.end()
+	if err := t.reload(ctx, names); err != nil {
+		return fmt.Errorf("reload tables: %w", err)
+	}
+	return nil
+}
+
+func (t *Tables) reload(ctx context.Context, names []string) error {
+	captures, err := cdc.Captures(t.names)
+	if err != nil {
+		return err
+	}
+	tables, err := LoadCatalog(ctx, t.source, t.registry, names)
+	if err != nil {
+		return err
+	}
+	for _, s := range tables {
+		if !captures(s) {
+			return fmt.Errorf("%s is not captured", s.QualifiedName())
+		}
+	}
+	for _, s := range tables {
+		if err := t.loader.Remove(ctx, s.OID); err != nil {
+			return err
+		}
+		if err := t.pump.Do(ctx, func(context.Context) error { return t.mirror.DropTable(s.OID) }); err != nil {
+			return err
+		}
+		t.loader.Add(s)
+	}
+	return nil
+}
+
+// begin takes the turn.
+func (t *Tables) begin(ctx context.Context) error {
+	select {
+	case t.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (t *Tables) end() { <-t.turn }
