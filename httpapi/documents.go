@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -115,7 +116,7 @@ func (s *Server) getDocument(ctx context.Context, in *getInput) (*getOutput, err
 		return nil, s.sinkProblem(ctx, v, projector, err)
 	}
 	out := &getOutput{
-		Status: http.StatusOK, ContentType: "application/json", ETag: etag(v, doc.Version),
+		Status: http.StatusOK, ContentType: "application/json", ETag: etag(v, doc),
 		Version: strconv.FormatUint(uint64(doc.Version), 10), PositionHeaders: pos.headers(s.cfg.Epoch), Body: doc.Body,
 	}
 	if matches(in.IfNoneMatch, out.ETag) {
@@ -126,9 +127,9 @@ func (s *Server) getDocument(ctx context.Context, in *getInput) (*getOutput, err
 
 // etag names a document's content: its version, and the definition by which it was composed, since a new definition
 // makes other documents of the same rows.
-func etag(v *View, version event.Offset) string {
-	hash := v.Definition.Hash()
-	return fmt.Sprintf(`"%d-%s"`, version, hash[:min(8, len(hash))])
+func etag(v *View, doc document) string {
+	hash := cmp.Or(doc.Definition, v.Definition.Hash())
+	return fmt.Sprintf(`"%d-%s"`, doc.Version, hash[:min(8, len(hash))])
 }
 
 // matches compares an If-None-Match header, weakly.

@@ -13,6 +13,7 @@ import (
 
 // View is one view and the sinks that hold it.
 type View struct {
+	// Definition is the one by which documents are read by id and by lookup: the cache's when the view goes there.
 	Definition *views.View
 	Cache      *CacheSink  // nil: the view does not go to the cache
 	Search     *SearchSink // nil: the view does not go to the search sink
@@ -86,6 +87,6 @@ func (v *View) reader() (Projector, func(ctx context.Context, id string) (docume
 		if err == nil && !ok {
 			err = cache.ErrNotFound
 		}
-		return document{ID: id, Body: hit.Source, Version: hit.Version}, err
+		return document{ID: id, Body: hit.Source, Version: hit.Version, Definition: hit.Definition}, err
 	}
 }

@@ -11,11 +11,11 @@ import (
 type Progress func(done, total int64)
 
 // waitForLoad waits until the mirror has all rows of every table that the view depends on.
-func (r *Runner) waitForLoad(ctx context.Context) error {
-	if !r.loaded() {
+func (r *Runner) waitForLoad(ctx context.Context, def *definition) error {
+	if !r.loaded(def) {
 		r.log.Info("waiting for the initial load")
 	}
-	for !r.loaded() {
+	for !r.loaded(def) {
 		// A table that has become complete need not move the mirror's progress: look again.
 		timer := time.NewTimer(50 * time.Millisecond)
 		_, changed := r.mirror.Progress()
@@ -31,8 +31,8 @@ func (r *Runner) waitForLoad(ctx context.Context) error {
 	return nil
 }
 
-func (r *Runner) loaded() bool {
-	for oid := range r.tables {
+func (r *Runner) loaded(def *definition) bool {
+	for oid := range def.tables {
 		if !r.mirror.Loaded(oid) {
 			return false
 		}
@@ -42,18 +42,20 @@ func (r *Runner) loaded() bool {
 
 // stillLoaded is an error when a table of the view is being loaded anew: no event says what that changes, and no document
 // may be composed from part of a table.
-func (r *Runner) stillLoaded() error {
-	if r.loaded() {
+func (r *Runner) stillLoaded(def *definition) error {
+	if r.loaded(def) {
 		return nil
 	}
 	return fmt.Errorf("a table is being loaded again: %w", errCannotFollow)
 }
 
-// build makes a new generation that has caught up with the mirror. Readers do not see it. When it fails nothing of the
+func (f *follower) stillLoaded() error { return f.runner.stillLoaded(f.def) }
+
+// build makes a new generation of a definition that has caught up with the mirror. Readers do not see it. When it fails nothing of the
 // generation is left, as far as the sink allows; what is left is removed when the runner starts again. The caller holds
 // r.building.
-func (r *Runner) build(ctx context.Context, progress Progress) (*follower, error) {
-	f, err := r.create(ctx)
+func (r *Runner) build(ctx context.Context, def *definition, progress Progress) (*follower, error) {
+	f, err := r.create(ctx, def)
 	if err != nil {
 		return nil, err
 	}
@@ -71,18 +73,18 @@ func (r *Runner) build(ctx context.Context, progress Progress) (*follower, error
 }
 
 // create makes the generation, with the next number.
-func (r *Runner) create(ctx context.Context) (*follower, error) {
+func (r *Runner) create(ctx context.Context, def *definition) (*follower, error) {
 	infos, err := r.generations(ctx)
 	if err != nil {
 		return nil, err
 	}
-	info := Info{Number: 1, Hash: r.view.Hash(), Epoch: r.cfg.Epoch, Created: time.Now().UTC()}
+	info := Info{Number: 1, Hash: def.hash, Definition: def.View.Source(), Epoch: r.cfg.Epoch, Created: time.Now().UTC()}
 	for _, other := range infos {
 		info.Number = max(info.Number, other.Number+1)
 	}
 	var generation Generation
 	err = r.repeat(ctx, fmt.Sprintf("create generation %d", info.Number), func() (err error) {
-		generation, err = r.store.Create(ctx, info)
+		generation, err = def.Store.Create(ctx, info)
 		return err
 	})
 	if err != nil {
@@ -92,7 +94,7 @@ func (r *Runner) create(ctx context.Context) (*follower, error) {
 	r.log.Info("generation created", "generation", info.Number)
 	// The claim on the journal begins at or before the snapshot: fill takes it later.
 	from, _ := r.mirror.Progress()
-	return r.newFollower(generation, info, Checkpoint{Offset: from.Offset, JournalID: r.journalID}), nil
+	return r.newFollower(def, generation, info, Checkpoint{Offset: from.Offset, JournalID: r.journalID}), nil
 }
 
 // fill writes the documents of all root rows, from one snapshot, and saves the checkpoint that it stands for.
@@ -107,12 +109,13 @@ func (f *follower) fill(ctx context.Context, progress Progress) error {
 			r.log.Error("snapshot not closed", "error", err)
 		}
 	}()
-	if err := r.stillLoaded(); err != nil {
+	if err := f.stillLoaded(); err != nil {
 		return err
 	}
-	total, err := snapshot.Count(r.view.Root().OID)
+	root := f.def.View.Root()
+	total, err := snapshot.Count(root.OID)
 	if err != nil {
-		return fmt.Errorf("count %s: %w", r.view.Root().QualifiedName(), err)
+		return fmt.Errorf("count %s: %w", root.QualifiedName(), err)
 	}
 	report := func(done int64) {
 		r.status.building.Store(&BuildProgress{Done: done, Total: max(done, total)})
@@ -148,7 +151,7 @@ func (r *Runner) abandon(ctx context.Context, f *follower) {
 	defer cancel()
 	err := f.letters.discard(ctx)
 	if err == nil {
-		err = r.store.Retire(ctx, f.info.Number)
+		err = f.def.Store.Retire(ctx, f.info.Number)
 	}
 	if err != nil {
 		r.log.Warn("abandoned generation not retired; it will be at the next start", "generation", f.info.Number, "error", err)
@@ -158,14 +161,16 @@ func (r *Runner) abandon(ctx context.Context, f *follower) {
 	r.log.Info("generation abandoned", "generation", f.info.Number)
 }
 
-// promote shows the generation to readers, and retires all but Config.KeepGenerations of the others. With an error it is not
+// promote shows the generation that was wished for to readers, and retires all but Config.KeepGenerations of the others. With an error it is not
 // known whether readers see it: the sink may have done what its answer did not tell.
-func (r *Runner) promote(ctx context.Context, f *follower) error {
+func (r *Runner) promote(ctx context.Context, f *follower, wish revival) error {
 	number := f.info.Number
-	err := r.repeat(ctx, fmt.Sprintf("promote generation %d", number), func() error { return r.store.Promote(ctx, number) })
+	r.unsettled = wish
+	err := r.repeat(ctx, fmt.Sprintf("promote generation %d", number), func() error { return f.def.Store.Promote(ctx, number) })
 	if err != nil {
 		return err
 	}
+	r.settle(f.def)
 	f.live, f.served, f.info.Live, f.letters = true, true, true, r.letterbox(number, false)
 	r.status.live.Store(int64(number))
 	r.shelf.promoted(number)

@@ -1,6 +1,7 @@
 package projectors
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"runtime"
@@ -18,6 +19,17 @@ type Config struct {
 	Sink string
 	// Epoch is the source's epoch: system identifier and timeline. A generation of another epoch is built anew.
 	Epoch string
+
+	// Compile makes a Definition of the text that a generation holds of its own (Info.Definition), by the tables as they are
+	// now, and has the mirror keep the indexes that it needs. Default: none can be made, and a generation of another definition
+	// is neither followed nor gone back to.
+	Compile func(ctx context.Context, definition string) (Definition, error)
+	// Serving is told at once when readers see documents of another definition than before: after a promotion, or when the runner
+	// has found which one is live. It must not wait for the runner. Default: nobody is told.
+	Serving func(Definition)
+	// RebuildOnRequest leaves a definition that has changed while the runner did not run to a Rebuild. Default: the runner builds
+	// it by itself.
+	RebuildOnRequest bool
 
 	// PieceDocuments is how many documents one Write has at most. Default 1,000.
 	PieceDocuments int

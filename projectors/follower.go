@@ -19,6 +19,7 @@ var errCannotFollow = errors.New("generation cannot follow the journal")
 // follower keeps one generation up to date with the journal, in rounds. Its methods are called by one goroutine.
 type follower struct {
 	runner     *Runner
+	def        *definition // the generation's own
 	generation Generation
 	info       Info
 	letters    letterbox
@@ -40,9 +41,9 @@ type follower struct {
 }
 
 // newFollower goes on from a checkpoint. Its claim on the journal begins there.
-func (r *Runner) newFollower(g Generation, info Info, cp Checkpoint) *follower {
+func (r *Runner) newFollower(def *definition, g Generation, info Info, cp Checkpoint) *follower {
 	f := &follower{
-		runner: r, generation: g, info: info, live: info.Live, served: info.Live || cp.Served, letters: r.letterbox(info.Number, !info.Live),
+		runner: r, def: def, generation: g, info: info, live: info.Live, served: info.Live || cp.Served, letters: r.letterbox(info.Number, !info.Live),
 		position: cp.Offset, round: cp.Round, mark: cp.promise(), next: max(cp.Offset.Sequence(), r.journal.First()),
 	}
 	f.claim(cp.Offset)

@@ -28,7 +28,7 @@ func (r *Runner) letterbox(generation int, building bool) letterbox {
 // park keeps a document that was refused for good, in place of older letters of it.
 func (b letterbox) park(ctx context.Context, d views.Document, version event.Offset, reason error, attempts int) error {
 	letter := deadletter.Letter{
-		Projector: b.name, View: b.runner.view.Name(), Generation: b.generation, DocumentID: d.ID,
+		Projector: b.name, View: b.runner.wanted.Load().View.Name(), Generation: b.generation, DocumentID: d.ID,
 		Offset: version, Payload: d.Body, Reason: reason.Error(), Class: Class(reason).String(), Attempts: attempts,
 	}
 	err := b.runner.repeat(ctx, "park document "+d.ID, func() error { return b.runner.letters.Park(ctx, letter) })

@@ -13,6 +13,12 @@ type errBuild struct{ reason string }
 
 func (e errBuild) Error() string { return e.reason }
 
+// errRedefined says that the only reason is another definition of the view, and why the live generation is not followed by its
+// own.
+type errRedefined struct{ errBuild }
+
+func (e errRedefined) Unwrap() error { return e.errBuild }
+
 // open finds the live generation and goes on from its checkpoint. The error is an errBuild when a generation must be built
 // instead; readers then see the old one, if there is one, at the watermark it had.
 func (r *Runner) open(ctx context.Context) (*follower, error) {
@@ -29,7 +35,14 @@ func (r *Runner) open(ctx context.Context) (*follower, error) {
 		r.watermark.reset(mirror.Progress{})
 		return nil, errBuild{"there is no live generation"}
 	}
-	generation, cp, err := r.resume(ctx, live)
+	def, changed := r.unsettled.def, error(nil)
+	if def == nil || def.hash != live.Hash {
+		def, changed = r.definitionOf(ctx, live)
+	}
+	if changed != nil {
+		def = r.wanted.Load() // its store opens every generation
+	}
+	generation, cp, err := r.resume(ctx, def, live)
 	r.shelf.saved(live.Number, cp)
 	if cp.JournalID == r.journalID && live.Epoch == r.cfg.Epoch {
 		r.watermark.reset(cp.promise())
@@ -39,26 +52,28 @@ func (r *Runner) open(ctx context.Context) (*follower, error) {
 	switch {
 	case err != nil:
 		return nil, err
-	case live.Hash != r.view.Hash():
-		return nil, errBuild{"the view's definition has changed"}
 	case live.Epoch != r.cfg.Epoch:
 		return nil, errBuild{fmt.Sprintf("the generation is of epoch %q, the source is of %q", live.Epoch, r.cfg.Epoch)}
 	}
 	if err := r.follows(ctx, cp); err != nil {
 		return nil, err
 	}
+	if changed != nil {
+		return nil, errRedefined{errBuild{fmt.Sprintf("the view's definition has changed, and the live generation cannot be followed: %v", changed)}}
+	}
 	if err := r.letterbox(live.Number, true).adopt(ctx); err != nil {
 		return nil, err
 	}
+	r.settle(def)
 	if err := r.retireOthers(ctx); err != nil { // a crash may have come before the last promotion's end
 		r.log.Warn("other generations not retired", "generation", live.Number, "error", err)
 	}
-	return r.newFollower(generation, live, cp), nil
+	return r.newFollower(def, generation, live, cp), nil
 }
 
 func (r *Runner) generations(ctx context.Context) (infos []Info, err error) {
 	err = r.repeat(ctx, "list generations", func() (err error) {
-		infos, err = r.store.Generations(ctx)
+		infos, err = r.wanted.Load().Store.Generations(ctx)
 		return err
 	})
 	return infos, err
@@ -82,7 +97,7 @@ func (r *Runner) survey(ctx context.Context, infos []Info, live int) error {
 		if info.Live {
 			continue
 		}
-		_, cp, found, err := r.look(ctx, info.Number)
+		_, cp, found, err := r.look(ctx, r.wanted.Load(), info.Number)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -93,6 +108,7 @@ func (r *Runner) survey(ctx context.Context, infos []Info, live int) error {
 			r.log.Warn("generation cannot be looked at", "generation", info.Number, "error", err)
 		case info.Number < live, found && cp.Served && live != 0:
 			r.shelf.saved(info.Number, cp)
+			_, _ = r.definitionOf(ctx, info) // remembered, with the reason when there is none
 		default:
 			r.log.Info("half-built generation found", "generation", info.Number, "created", info.Created)
 			if err := r.retire(ctx, info.Number); err != nil {
@@ -121,7 +137,7 @@ func (r *Runner) discardStrayLetters(ctx context.Context, infos []Info) error {
 
 // retire removes a generation, and then its letters: while it is held they tell what is missing in it.
 func (r *Runner) retire(ctx context.Context, number int) error {
-	err := r.repeat(ctx, fmt.Sprintf("retire generation %d", number), func() error { return r.store.Retire(ctx, number) })
+	err := r.repeat(ctx, fmt.Sprintf("retire generation %d", number), func() error { return r.wanted.Load().Store.Retire(ctx, number) })
 	if err != nil {
 		return err
 	}
@@ -134,8 +150,8 @@ func (r *Runner) retire(ctx context.Context, number int) error {
 }
 
 // look opens a generation and reads its checkpoint, once.
-func (r *Runner) look(ctx context.Context, number int) (generation Generation, cp Checkpoint, found bool, err error) {
-	if generation, err = r.store.Open(ctx, number); err != nil {
+func (r *Runner) look(ctx context.Context, def *definition, number int) (generation Generation, cp Checkpoint, found bool, err error) {
+	if generation, err = def.Store.Open(ctx, number); err != nil {
 		return nil, cp, false, err
 	}
 	cp, found, err = generation.Checkpoint(ctx)
@@ -143,10 +159,10 @@ func (r *Runner) look(ctx context.Context, number int) (generation Generation, c
 }
 
 // resume opens a generation and reads its checkpoint.
-func (r *Runner) resume(ctx context.Context, info Info) (generation Generation, cp Checkpoint, err error) {
+func (r *Runner) resume(ctx context.Context, def *definition, info Info) (generation Generation, cp Checkpoint, err error) {
 	found := false
 	err = r.repeat(ctx, fmt.Sprintf("open generation %d", info.Number), func() (err error) {
-		generation, cp, found, err = r.look(ctx, info.Number)
+		generation, cp, found, err = r.look(ctx, def, info.Number)
 		return err
 	})
 	switch {

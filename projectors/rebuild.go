@@ -31,7 +31,9 @@ type handover struct {
 // revival is a wish for another generation than the live one. It has a runner that a fatal error stopped run again, and begin
 // with that generation. Its zero value asks for nothing, and makes what is needed: a new generation.
 type revival struct {
-	back     bool // an older generation is wished for, instead of a new one
+	back     bool        // an older generation is wished for, instead of a new one
+	def      *definition // of the new one; nil is the wanted one
+	promoted func()      // called when readers see it; may be nil
 	progress Progress
 	done     chan error // has room for one; nil when nobody asked
 }
@@ -42,6 +44,8 @@ func (v revival) why() string {
 		return ""
 	case v.back:
 		return "a rollback was asked for"
+	case v.def != nil:
+		return "another definition was asked for"
 	}
 	return "a rebuild was asked for"
 }
@@ -58,7 +62,15 @@ func (v revival) make(ctx context.Context, r *Runner) (*follower, error) {
 	if v.back {
 		return r.reopen(ctx, v.progress)
 	}
-	return r.build(ctx, v.progress)
+	return r.build(ctx, v.definition(r), v.progress)
+}
+
+// definition is that of the new generation.
+func (v revival) definition(r *Runner) *definition {
+	if v.def != nil {
+		return v.def
+	}
+	return r.wanted.Load()
 }
 
 // giveUp gives up what make has made.
@@ -101,9 +113,13 @@ func (r *Runner) change(ctx context.Context, wish revival) error {
 		return ErrRebuilding
 	}
 	defer r.changing.Store(false)
+	r.undone.Store(nil)
 	live, _ := r.following.Load().(liveContext)
 	if live.ctx == nil {
 		return r.reviveWith(ctx, wish)
+	}
+	if r.adopt(wish) {
+		return nil
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(context.Canceled)
@@ -128,7 +144,7 @@ func (r *Runner) reviveWith(ctx context.Context, wish revival) error {
 }
 
 func (r *Runner) replace(ctx context.Context, wish revival) error {
-	if err := r.waitForLoad(ctx); err != nil {
+	if err := r.waitForLoad(ctx, wish.definition(r)); err != nil {
 		return err
 	}
 	r.building.Lock()
@@ -164,7 +180,7 @@ func (r *Runner) takeOver(ctx context.Context, live *follower, at context.Contex
 	live.rest()
 	err := live.saver.last(nextAt)
 	if err == nil {
-		err = r.promote(nextAt, next)
+		err = r.promote(nextAt, next, h.wish)
 	}
 	if err != nil {
 		next.stop(ctx, false)

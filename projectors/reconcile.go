@@ -35,9 +35,9 @@ func (r *round) reconcile(ctx context.Context) error {
 // scan hands every root row of a snapshot to the pool and returns how many there were. It tells now and then how many it
 // has handed over.
 func (f *follower) scan(snapshot *mirror.Snapshot, scanned func(rows int64)) (int64, error) {
-	oid := f.runner.view.Root().OID
+	root := f.def.View.Root()
 	rows := int64(0)
-	err := snapshot.Scan(oid, nil, func(key []byte, _ mirror.Record) error {
+	err := snapshot.Scan(root.OID, nil, func(key []byte, _ mirror.Record) error {
 		if err := f.pool.add(key); err != nil {
 			return err
 		}
@@ -47,7 +47,7 @@ func (f *follower) scan(snapshot *mirror.Snapshot, scanned func(rows int64)) (in
 		return nil
 	})
 	if err != nil {
-		return rows, fmt.Errorf("scan %s: %w", f.runner.view.Root().QualifiedName(), err)
+		return rows, fmt.Errorf("scan %s: %w", root.QualifiedName(), err)
 	}
 	return rows, nil
 }
@@ -55,7 +55,7 @@ func (f *follower) scan(snapshot *mirror.Snapshot, scanned func(rows int64)) (in
 // removeOrphan has a document deleted whose root row is not there. An id that is no key of the view was not written
 // by this view and goes, too.
 func (r *round) removeOrphan(id string) error {
-	view := r.f.runner.view
+	view := r.f.def.View
 	key, err := view.Key(id)
 	if err != nil {
 		return r.f.pool.remove(id)

@@ -79,7 +79,7 @@ func (r *round) refresh(ctx context.Context) error {
 	if err := r.overwrite(ctx); err != nil {
 		return err
 	}
-	view := r.f.runner.view
+	view := r.f.def.View
 	for _, id := range r.f.wanted {
 		key, err := view.Key(id)
 		if err != nil || view.ID(key) != id {

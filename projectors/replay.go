@@ -65,7 +65,7 @@ func (r *Runner) Replay(ctx context.Context, what ReplayRange, progress func(Rep
 		return ReplayResult{}, fmt.Errorf("replay %s: %w", r.cfg.Name, ErrReplaying)
 	}
 	defer r.replaying.Store(false)
-	p := &replay{runner: r, dry: what.DryRun, progress: progress, keys: r.newReplayPiece()}
+	p := &replay{runner: r, def: r.served.Load(), dry: what.DryRun, progress: progress, keys: r.newReplayPiece()}
 	if err := p.within(ctx, what); err != nil {
 		return p.result, fmt.Errorf("replay %s: %w", r.cfg.Name, err)
 	}
@@ -79,6 +79,7 @@ func (r *Runner) Replay(ctx context.Context, what ReplayRange, progress func(Rep
 // two is followed as everything is.
 type replay struct {
 	runner   *Runner
+	def      *definition // of the live generation when it began
 	dry      bool
 	progress func(ReplayResult)
 
@@ -237,7 +238,7 @@ func (p *replay) events(ctx context.Context, batch *journal.Batch) (whole bool, 
 			}
 			p.result.Events++
 			p.since++
-			if ev.Schema == nil || !p.runner.tables[ev.Schema.OID] {
+			if ev.Schema == nil || !p.def.tables[ev.Schema.OID] {
 				continue
 			}
 			if whole, err = p.event(ctx, ev); err != nil {
@@ -257,7 +258,7 @@ func (p *replay) event(ctx context.Context, ev *event.Event) (whole bool, err er
 		return false, err
 	}
 	touches := false
-	whole, err = p.runner.view.Affected(p.snapshot, ev, func(key []byte) error {
+	whole, err = p.def.View.Affected(p.snapshot, ev, func(key []byte) error {
 		touches = true
 		if !p.seen.add(key) {
 			return nil
@@ -280,7 +281,7 @@ func (p *replay) take(ctx context.Context) error {
 		return fmt.Errorf("take a snapshot: %w", err)
 	}
 	p.snapshot, p.since = snapshot, 0
-	return p.runner.stillLoaded()
+	return p.runner.stillLoaded(p.def)
 }
 
 func (p *replay) release() {

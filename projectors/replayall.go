@@ -27,7 +27,7 @@ func (p *replay) reconcile(ctx context.Context) error {
 }
 
 func (p *replay) scan(ctx context.Context) error {
-	root := p.runner.view.Root()
+	root := p.def.View.Root()
 	if p.dry { // each once, and not those again that were counted before
 		rows, err := p.snapshot.Count(root.OID)
 		p.result.Documents = rows
@@ -65,7 +65,7 @@ func (p *replay) orphans(ctx context.Context) error {
 }
 
 func (p *replay) orphan(ctx context.Context, id string) error {
-	view := p.runner.view
+	view := p.def.View
 	key, err := view.Key(id)
 	if err != nil {
 		if p.keys.addForeign(id) {

@@ -7,10 +7,15 @@ import (
 	"sync/atomic"
 )
 
+// errReplaced ends a replay during which the view's definition changed. The new generation was filled from the mirror, and has
+// what the replay would have written.
+var errReplaced = errors.New("the view's definition has changed meanwhile, and all its documents were written anew")
+
 // rewrite is a piece of a replay that the live follower is asked to write between two rounds. Whoever asked does not
 // touch the piece before the answer, nor at all when it does not wait for it.
 type rewrite struct {
 	ctx   context.Context // of whoever asks
+	def   *definition     // the keys in the piece are of it
 	piece *piece
 	done  chan rewritten // has room for one
 }
@@ -53,7 +58,7 @@ func (p *replay) generation(ctx context.Context) (Generation, error) {
 
 // ask hands the piece to the live follower.
 func (p *replay) ask(ctx context.Context) (rewritten, error) {
-	w := rewrite{ctx: ctx, piece: p.keys, done: make(chan rewritten, 1)}
+	w := rewrite{ctx: ctx, def: p.def, piece: p.keys, done: make(chan rewritten, 1)}
 	select {
 	case p.runner.rewrites <- w:
 	case <-ctx.Done():
@@ -88,6 +93,9 @@ func (f *follower) rewrite(ctx context.Context, w rewrite) error {
 }
 
 func (f *follower) writePiece(ctx context.Context, w rewrite) error {
+	if w.def.hash != f.def.hash {
+		return errReplaced
+	}
 	if w.piece.empty() {
 		return nil
 	}
@@ -103,7 +111,7 @@ func (f *follower) writePiece(ctx context.Context, w rewrite) error {
 			f.runner.log.Error("snapshot not closed", "error", err)
 		}
 	}()
-	if err := f.runner.stillLoaded(); err != nil {
+	if err := f.stillLoaded(); err != nil {
 		return err
 	}
 	f.pool.begin(ctx, snapshot)

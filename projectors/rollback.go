@@ -10,8 +10,8 @@ import (
 // ErrNoRollback is returned by Rollback when no generation can be gone back to. The error's text says of each why.
 var ErrNoRollback = errors.New("there is no generation to go back to")
 
-// Rollback sends readers back to the generation that was live before, the last one of those that the view's present
-// definition has built. It first catches up from its own checkpoint, while the live one goes on serving and following. The
+// Rollback sends readers back to the generation that was live before, the last one of them. When another
+// definition of the view has built it, readers see documents by that one again, and Status.Pending says so. It first catches up from its own checkpoint, while the live one goes on serving and following. The
 // one that was live stays in its place, so that a second Rollback goes forward again. Rollback returns when readers see the
 // other generation, or with an error as Rebuild does; ErrNoRollback when there is none, or when the journal no longer has what
 // came after its checkpoint. progress may be nil; it counts batches of the journal.
@@ -53,7 +53,11 @@ func (r *Runner) reopen(ctx context.Context, progress Progress) (*follower, erro
 
 // reopenOne opens a generation to go on from its checkpoint. The error is an errBuild when that cannot be.
 func (r *Runner) reopenOne(ctx context.Context, info Info) (*follower, error) {
-	generation, cp, err := r.resume(ctx, info)
+	def, err := r.definitionOf(ctx, info)
+	if err != nil {
+		return nil, errBuild{refusedDefinition(err.Error())}
+	}
+	generation, cp, err := r.resume(ctx, def, info)
 	if _, lacking := errors.AsType[errBuild](err); lacking || err == nil {
 		r.shelf.saved(info.Number, cp)
 	}
@@ -70,7 +74,11 @@ func (r *Runner) reopenOne(ctx context.Context, info Info) (*follower, error) {
 		r.journal.Release(name)
 		return nil, err
 	}
-	return r.newFollower(generation, info, cp), nil
+	if err := r.stillLoaded(def); err != nil {
+		r.journal.Release(name)
+		return nil, errBuild{err.Error()}
+	}
+	return r.newFollower(def, generation, info, cp), nil
 }
 
 // catchUpReporting catches up with the mirror and says how far it is, in batches of the journal. The follower rests when it

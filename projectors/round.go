@@ -126,7 +126,7 @@ func (r *round) batch(ctx context.Context, batch *journal.Batch) error {
 			}
 			r.f.events++
 			r.since++
-			if ev.Schema == nil || !r.f.runner.tables[ev.Schema.OID] {
+			if ev.Schema == nil || !r.f.def.tables[ev.Schema.OID] {
 				continue
 			}
 			if err := r.event(ctx, ev); err != nil {
@@ -142,7 +142,7 @@ func (r *round) event(ctx context.Context, ev *event.Event) error {
 	if err := r.begin(ctx); err != nil {
 		return err
 	}
-	all, err := r.f.runner.view.Affected(r.snapshot, ev, r.emit)
+	all, err := r.f.def.View.Affected(r.snapshot, ev, r.emit)
 	if err != nil {
 		return err
 	}
@@ -173,7 +173,7 @@ func (r *round) begin(ctx context.Context) error {
 	r.snapshot, r.end = snapshot, snapshot.Progress()
 	r.seen = newKeySet(r.f.runner.cfg.RoundKeys)
 	r.f.pool.begin(ctx, snapshot)
-	return r.f.runner.stillLoaded()
+	return r.f.stillLoaded()
 }
 
 // passed moves on behind a batch that was read to its end. In a long round it has everything so far written and offers a

@@ -25,14 +25,18 @@ var ErrRunning = errors.New("projector is running already")
 // goroutine.
 type Runner struct {
 	cfg       Config
-	view      *views.View
-	tables    map[uint32]bool // that the view depends on
-	store     Store
 	mirror    *mirror.Mirror
 	journal   *journal.Journal
 	journalID string
 	letters   *deadletter.Store
 	log       *slog.Logger
+
+	wanted   atomic.Pointer[definition] // a new generation is built by it
+	served   atomic.Pointer[definition] // the documents that readers see are of it
+	compiled compiled
+	// unsettled is the wish whose promotion was begun last, until it is known which generation is live. Of the running goroutine.
+	unsettled revival
+	undone    atomic.Pointer[error] // why the configured definition could not be built
 
 	watermark Watermark
 	trouble   trouble
@@ -42,12 +46,12 @@ type Runner struct {
 	oldest    atomic.Int64 // append time of the batch being processed, in microseconds since 1970; 0 when caught up
 
 	building  sync.Mutex    // held while a generation is built, and while what a build left is removed
-	changing  atomic.Bool   // a Rebuild or a Rollback is under way
+	changing  atomic.Bool   // a Rebuild, Redefine or Rollback is under way
 	replaying atomic.Bool   // a Replay is under way
 	following atomic.Value  // of liveContext: of the live follower, for Rebuild, Rollback and Replay
-	handover  chan handover // from Rebuild and Rollback
+	handover  chan handover // from Rebuild, Redefine and Rollback
 	rewrites  chan rewrite  // from Replay
-	revive    chan revival  // from Rebuild and Rollback, when a fatal error has stopped the runner
+	revive    chan revival  // from the same, when a fatal error has stopped the runner, or it waits for a Rebuild
 	recheck   chan struct{}
 	refreshes chan refreshing // from Refresh
 }
@@ -60,13 +64,13 @@ func NewRunner(cfg Config, view *views.View, store Store, m *mirror.Mirror, j *j
 	}
 	log = log.With("projector", cfg.Name)
 	r := &Runner{
-		cfg: cfg.withDefaults(), view: view, store: store, mirror: m, journal: j, journalID: j.Identity(), letters: letters, log: log,
-		tables: map[uint32]bool{}, trouble: trouble{log: log}, handover: make(chan handover), revive: make(chan revival),
+		cfg: cfg.withDefaults(), mirror: m, journal: j, journalID: j.Identity(), letters: letters, log: log,
+		trouble: trouble{log: log}, handover: make(chan handover), revive: make(chan revival),
 		recheck: make(chan struct{}, 1), rewrites: make(chan rewrite), refreshes: make(chan refreshing),
 	}
-	for _, oid := range view.Tables() {
-		r.tables[oid] = true
-	}
+	def := define(Definition{View: view, Store: store})
+	r.wanted.Store(def)
+	r.served.Store(def)
 	return r, nil
 }
 
@@ -127,9 +131,11 @@ func (r *Runner) start(ctx context.Context, again revival) error {
 }
 
 // run goes from generation to generation, for as long as what ends one can be healed by another, or by opening it again.
-func (r *Runner) run(ctx context.Context, again revival) error {
+func (r *Runner) run(ctx context.Context, again revival) (err error) {
+	defer func() { again.answer(err) }() // the one that came last; start answers the first
 	waits := backoff.New(r.cfg.Backoff)
 	why, wish := again.why(), again
+	held := false // what is live stays as it is until a Rebuild
 	for {
 		f, err := r.obtain(ctx, why, wish)
 		if err == nil {
@@ -140,6 +146,15 @@ func (r *Runner) run(ctx context.Context, again revival) error {
 			if f.position > at {
 				waits.Reset()
 			}
+		}
+		held = f == nil && (held || errors.Is(err, errHeld))
+		if held && err != nil && ctx.Err() == nil {
+			again.answer(err)
+			if again, err = r.awaitRebuild(ctx); err != nil {
+				return err
+			}
+			why, wish = again.why(), again
+			continue
 		}
 		switch {
 		case ctx.Err() != nil:
@@ -175,6 +190,8 @@ func (r *Runner) obtain(ctx context.Context, why string, wish revival) (*followe
 	}
 	if err == nil {
 		f.stop(ctx, false)
+	} else if held, ok := errors.AsType[errRedefined](err); ok && why == "" && r.cfg.RebuildOnRequest {
+		return nil, fmt.Errorf("%w: %w", errHeld, held)
 	} else if build, ok := errors.AsType[errBuild](err); ok {
 		why = cmp.Or(why, build.reason)
 	} else if why == "" || ctx.Err() != nil {
@@ -186,7 +203,7 @@ func (r *Runner) obtain(ctx context.Context, why string, wish revival) (*followe
 	}
 	r.log.Log(ctx, level, wish.doing(), "reason", why)
 	r.status.enter(StateWaiting)
-	if err := r.waitForLoad(ctx); err != nil {
+	if err := r.waitForLoad(ctx, wish.definition(r)); err != nil {
 		return nil, err
 	}
 	r.status.enter(StateBuilding)
@@ -194,7 +211,7 @@ func (r *Runner) obtain(ctx context.Context, why string, wish revival) (*followe
 	if err != nil {
 		return nil, err
 	}
-	if err := r.promote(ctx, f); err != nil {
+	if err := r.promote(ctx, f, wish); err != nil {
 		wish.giveUp(ctx, r, f)
 		return nil, err
 	}
@@ -212,6 +229,7 @@ func (r *Runner) follow(ctx context.Context, f *follower) (_ *follower, err erro
 	f.reached()
 	at := f.start(ctx)
 	defer func() { f.stop(ctx, ctx.Err() != nil) }()
+	defer r.buildPending(ctx)()
 	for {
 		progress, changed := r.mirror.Progress()
 		behind := f.behind(progress)
@@ -230,7 +248,7 @@ func (r *Runner) follow(ctx context.Context, f *follower) (_ *follower, err erro
 		case <-at.Done():
 			err = context.Cause(at)
 		case <-ready(behind, changed):
-			if err = r.stillLoaded(); err == nil && behind {
+			if err = f.stillLoaded(); err == nil && behind {
 				err = f.step(at)
 			}
 		}

@@ -91,6 +91,18 @@ func (s *shelf) get(number int) (shelved, bool) {
 	return g, ok
 }
 
+// live is the generation that readers see; false when there is none.
+func (s *shelf) live() (shelved, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, g := range s.held {
+		if g.info.Live {
+			return g, true
+		}
+	}
+	return shelved{}, false
+}
+
 // others lists the generations that readers do not see, the one that was live last first: nothing is written to it any more,
 // so its checkpoint tells.
 func (s *shelf) others() []shelved {
@@ -113,21 +125,28 @@ func (r *Runner) refusal(info Info, cp Checkpoint) error {
 	switch {
 	case !cp.Served:
 		return errBuild{"was never live, or could not be looked at"}
-	case info.Hash != r.view.Hash():
-		return errBuild{"was built by another definition of the view: to have that again, put the old definition back " +
-			"into the view's file and start the daemon again, which then builds the view by it"}
 	case info.Epoch != r.cfg.Epoch:
 		return errBuild{fmt.Sprintf("is of epoch %q, the source is of %q", info.Epoch, r.cfg.Epoch)}
 	}
+	if known := r.knownDefinition(info); known.def == nil {
+		return errBuild{refusedDefinition(known.refusal)}
+	}
 	return r.holds(cp)
+}
+
+// refusedDefinition says of a generation why it cannot be gone back to for its definition.
+func refusedDefinition(reason string) string {
+	return "was built by another definition of the view, and cannot go on by it (" + cmp.Or(reason, "it was not looked at") +
+		"): to have that again, put the old definition back into the view's file, by which the view is then built"
 }
 
 // generationStatuses lists the generations in ascending order of number. It does no I/O.
 func (r *Runner) generationStatuses() []GenerationStatus {
 	var all []GenerationStatus
+	wanted := r.wanted.Load()
 	for _, g := range r.shelf.list() {
 		s := GenerationStatus{
-			Number: g.info.Number, Live: g.info.Live, Created: g.info.Created, Current: g.info.Hash == r.view.Hash(),
+			Number: g.info.Number, Live: g.info.Live, Created: g.info.Created, Current: g.info.Hash == wanted.hash,
 			Offset: g.cp.Offset, LSN: g.cp.LSN.String(),
 		}
 		if err := r.refusal(g.info, g.cp); err != nil && !s.Live {

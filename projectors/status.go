@@ -20,6 +20,7 @@ const (
 	StateWaiting  State = "waiting"  // for the initial load of the view's tables
 	StateBuilding State = "building" // a generation, because there is none to go on with
 	StateRunning  State = "running"  // following the journal
+	StatePending  State = "pending"  // serving, and following nothing, until Rebuild is called; Status.Pending says why
 	StateRetrying State = "retrying" // repeating something that failed, in any of the states before
 )
 
@@ -57,8 +58,10 @@ type Status struct {
 	Generations []GenerationStatus `json:"generations,omitempty"`
 
 	RetryingSince time.Time `json:"retrying_since,omitzero"`
-	Error         string    `json:"error,omitempty"` // what is being retried, or what stopped the runner
-	Hint          string    `json:"hint,omitempty"`  // what a person can do about it
+	// Pending says what is to be done because the live generation is of another definition than the view; "" when it is not.
+	Pending string `json:"pending,omitempty"`
+	Error   string `json:"error,omitempty"` // what is being retried, or what stopped the runner
+	Hint    string `json:"hint,omitempty"`  // what a person can do about it
 }
 
 // BuildProgress is how far a build is.
@@ -71,10 +74,11 @@ type BuildProgress struct {
 func (r *Runner) Status() Status {
 	mark, _ := r.watermark.Progress()
 	s := Status{
-		Projector: r.cfg.Name, View: r.view.Name(), Sink: r.cfg.Sink, Generation: int(r.status.live.Load()),
+		Projector: r.cfg.Name, View: r.wanted.Load().View.Name(), Sink: r.cfg.Sink, Generation: int(r.status.live.Load()),
 		Offset: mark.Offset, LSN: mark.LSN, Parked: r.letters.Count(r.cfg.Name), Build: r.status.building.Load(),
 		Generations: r.generationStatuses(),
 	}
+	s.Pending = r.pending()
 	r.lag(&s)
 	r.counters.fill(&s)
 	state, err := r.status.get()

@@ -25,6 +25,9 @@ type Info struct {
 	Number int `json:"number"`
 	// Hash is views.View.Hash of the definition that the documents were composed by.
 	Hash string `json:"hash"`
+	// Definition is the text of that definition, views.View.Source: by it the generation is followed, or gone back to, when the
+	// view has another one. Generations that an older version made have none.
+	Definition string `json:"definition,omitempty"`
 	// Live says that readers are sent to this generation. At most one of a store is. Create ignores it.
 	Live bool `json:"live"`
 	// Epoch is the source's epoch (system identifier and timeline) when the generation was created.

@@ -106,7 +106,7 @@ func TestNoPromiseBeforeTheEndOfACutOffRound(t *testing.T) {
 	check(t, err)
 	e1 := s.commit(insert(orders, "10", "1", "new"))
 	at, _ := s.mirror.Progress()
-	f := r.newFollower(g, Info{Number: 1, Live: true},
+	f := r.newFollower(r.wanted.Load(), g, Info{Number: 1, Live: true},
 		Checkpoint{Offset: at.Offset, Round: at.Offset + 1<<16, LSN: before.LSN, JournalID: s.journal.Identity()})
 	defer f.stop(t.Context(), false)
 	if f.behind(at) {

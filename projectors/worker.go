@@ -32,7 +32,7 @@ type worker struct {
 func (f *follower) newWorker() *worker {
 	r := f.runner
 	return &worker{
-		runner: r, follower: f, composer: r.view.Composer(), repetition: r.repetition(),
+		runner: r, follower: f, composer: f.def.View.Composer(), repetition: r.repetition(),
 		piece: piece{limit: r.cfg.PieceDocuments}, attempts: map[string]int{},
 	}
 }
@@ -66,7 +66,7 @@ func (w *worker) compose(ctx context.Context, snapshot *mirror.Snapshot, version
 		w.bytes += len(document.Body)
 		return nil
 	}
-	id := w.runner.view.ID(key)
+	id := w.follower.def.View.ID(key)
 	err = fmt.Errorf("compose %s at %s: %w", id, version, err)
 	if Class(err) != Permanent {
 		return err

@@ -81,7 +81,7 @@ func (c *compiler) view() *View {
 	}
 	v.fields = v.root.describe("")
 	v.tables, v.indexes = tablesOf(v.objects), indexesOf(v.objects)
-	v.hash = hashOf(v, c.def)
+	v.hash, v.source = hashOf(v, c.def), c.def.Source()
 	return v
 }
 

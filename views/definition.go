@@ -1,6 +1,10 @@
 package views
 
-import "time"
+import (
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
 
 // Definition is one view as declared, not yet checked against any table.
 type Definition struct {
@@ -8,11 +12,21 @@ type Definition struct {
 	File string
 	Line int
 
+	node   *yaml.Node
 	from   word
 	fields []*fieldDef
 	where  *exprDef
 	search *searchDef
 	cache  *cacheDef
+}
+
+// Source is the definition by itself, as a text that Parse reads as the same definition, in a file of its own: it stands for no
+// comment, and needs no anchor of another view. It is "" when it would have more than 256 KiB.
+func (d *Definition) Source() string {
+	if d.node == nil {
+		return ""
+	}
+	return sourceOf(d.node)
 }
 
 // word is a piece of text and the line it stands on.
@@ -62,6 +76,7 @@ type joinDef struct {
 // pairDef is one line of on or to: a column of the table being joined equals one of the table joined from.
 type pairDef struct {
 	joined word
+	node   *yaml.Node
 	from   word
 }
 

@@ -91,7 +91,7 @@ func (p *parser) views(defs []*Definition, n *yaml.Node) []*Definition {
 
 // view reads one view.
 func (p *parser) view(n *yaml.Node) *Definition {
-	def := &Definition{File: p.file, Line: n.Line}
+	def := &Definition{File: p.file, Line: n.Line, node: n}
 	sinks := 0
 	seen := p.mapping(n, "a view", []string{"view", "from", "fields", "where", "search", "cache"}, func(key, value *yaml.Node) {
 		switch key.Value {

@@ -13,6 +13,7 @@ import (
 type View struct {
 	name    string
 	hash    string
+	source  string
 	root    *object
 	objects []*object // the root and every joined table, link tables included, parents first
 	byTable map[uint32][]*object
@@ -31,6 +32,9 @@ func (v *View) Name() string { return v.name }
 // Hash changes when the documents, their mapping or their lookups may: it covers the definition and the types of
 // the columns it uses. It is the same in every process.
 func (v *View) Hash() string { return v.hash }
+
+// Source is the text of the definition that the view was compiled from. See Definition.Source.
+func (v *View) Source() string { return v.source }
 
 // Root is the definition of the root table that the view was compiled against.
 func (v *View) Root() *row.Schema { return v.root.schema }

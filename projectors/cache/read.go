@@ -34,6 +34,8 @@ type Document struct {
 	ID      string
 	Body    []byte       // JSON
 	Version event.Offset // the offset that the document, or its deletion, was written with
+	// Definition is the hash of the definition that the document was composed by. Those of a Page have none.
+	Definition string
 }
 
 // errMoved means that another generation went live between two steps of a read.
@@ -82,7 +84,7 @@ func (s *Store) get(ctx context.Context, id string) (Document, State, error) {
 	if v.deleted {
 		return Document{ID: id, Version: v.version}, Deleted, nil
 	}
-	return Document{ID: id, Version: v.version, Body: []byte(v.body)}, Found, nil
+	return Document{ID: id, Version: v.version, Body: []byte(v.body), Definition: p.record.Hash}, Found, nil
 }
 
 // pointer is the live generation as it was seen last.
@@ -173,6 +175,17 @@ const PageBytes = 4 << 20
 // Lookup reads documents by the value of a declared lookup, in one round trip: at most limit of them, after the one with the
 // id after ("" for the first).
 func (s *Store) Lookup(ctx context.Context, lookup, value, after string, limit int) (Page, error) {
+	found, err := s.lookUp(ctx, lookup, value, after, limit)
+	return found.Page, err
+}
+
+// lookedUp is a page with the generation that it is of.
+type lookedUp struct {
+	Page
+	of *pointer
+}
+
+func (s *Store) lookUp(ctx context.Context, lookup, value, after string, limit int) (lookedUp, error) {
 	for range moves {
 		page, err := s.lookup(ctx, lookup, value, after, limit)
 		if errors.Is(err, errMoved) {
@@ -180,33 +193,35 @@ func (s *Store) Lookup(ctx context.Context, lookup, value, after string, limit i
 		}
 		return page, s.classify("look up documents", err)
 	}
-	return Page{}, s.classify("look up documents", fmt.Errorf("%w: %w", ErrUnavailable, errMoved))
+	return lookedUp{}, s.classify("look up documents", fmt.Errorf("%w: %w", ErrUnavailable, errMoved))
 }
 
-func (s *Store) lookup(ctx context.Context, lookup, value, after string, limit int) (Page, error) {
+func (s *Store) lookup(ctx context.Context, lookup, value, after string, limit int) (found lookedUp, err error) {
 	p, err := s.pointer(ctx)
 	if err != nil {
-		return Page{}, err
+		return found, err
 	}
+	found.of = p
 	trust := s.trust(p)
 	answer, err := s.client.run(ctx, lookupScript, []string{s.liveKey()}, s.key, lookup, value, after, limit, PageBytes).Slice()
 	if err != nil {
-		return Page{}, err
+		return found, err
 	}
 	if len(answer) == 0 {
-		return Page{}, s.follow(p, nil)
+		return found, s.follow(p, nil)
 	}
 	if err := s.follow(p, answer[0]); err != nil {
-		return Page{}, err
+		return found, err
 	}
 	if err := trust.check(answer[1]); err != nil {
-		return Page{}, err
+		return found, err
 	}
 	index := slices.Index(p.record.Lookups, lookup)
 	if index < 0 {
-		return Page{}, fmt.Errorf("%w: %q", ErrNoLookup, lookup)
+		return found, fmt.Errorf("%w: %q", ErrNoLookup, lookup)
 	}
-	return s.page(ctx, p, index, value, answer[2:])
+	found.Page, err = s.page(ctx, p, index, value, answer[2:])
+	return found, err
 }
 
 // page sorts out what the lookup script answered. An id whose document has since got another value, which only happens

@@ -27,7 +27,21 @@ type Reader struct {
 
 // NewReader makes the read side of a store.
 func NewReader(store *Store, compose Compose) *Reader {
-	return &Reader{store: store, compose: compose}
+	r := &Reader{store: store, compose: compose}
+	store.reads(r)
+	return r
+}
+
+// of is the reader of the definition that a generation is of: by another one documents would have other fields, and other
+// lookups.
+func (r *Reader) of(p *pointer) *Reader {
+	if p.record.Hash == r.store.hash {
+		return r
+	}
+	if other := r.store.reader(p.record.Hash); other != nil {
+		return other
+	}
+	return r
 }
 
 // Get returns the document with the id, or ErrNotFound, or ErrUnavailable.
@@ -54,15 +68,20 @@ func (r *Reader) Get(ctx context.Context, id string) (Document, error) {
 
 // Lookup returns a page of the documents that have the value in a declared lookup, ordered by id as text. See Store.Lookup.
 func (r *Reader) Lookup(ctx context.Context, lookup, value, after string, limit int) (Page, error) {
-	page, err := r.store.Lookup(ctx, lookup, value, after, limit)
+	found, err := r.store.lookUp(ctx, lookup, value, after, limit)
+	page, p := found.Page, found.of
 	if err != nil || len(page.Missing) == 0 {
 		return page, err
 	}
-	p, err := r.store.pointer(ctx)
-	if err != nil {
-		return Page{}, err
+	return r.of(p).complete(ctx, page, p, lookup, value)
+}
+
+// complete composes the documents of a page that have expired.
+func (r *Reader) complete(ctx context.Context, page Page, p *pointer, lookup, value string) (Page, error) {
+	index := slices.Index(r.store.lookups, lookup)
+	if index < 0 { // the definition that could say where the documents belong is not read by in this process
+		return Page{}, r.store.classify("look up documents", fmt.Errorf("%w: %q is a lookup of another definition", ErrUnavailable, lookup))
 	}
-	index := slices.Index(p.record.Lookups, lookup)
 	missing, version, err := r.composed(ctx, page.Missing)
 	if err != nil {
 		return Page{}, err
@@ -70,7 +89,7 @@ func (r *Reader) Lookup(ctx context.Context, lookup, value, after string, limit 
 	var stale pruning
 	for i := range missing {
 		doc := &missing[i]
-		if doc.Body == nil || index < 0 || index >= len(doc.Lookups) || doc.Lookups[index] != value {
+		if doc.Body == nil || index >= len(doc.Lookups) || doc.Lookups[index] != value {
 			stale.add(p, doc.ID, "")
 			continue
 		}
@@ -84,18 +103,19 @@ func (r *Reader) Lookup(ctx context.Context, lookup, value, after string, limit 
 
 // fill composes documents that Redis misses and puts them back.
 func (r *Reader) fill(ctx context.Context, ids []string) ([]Document, error) {
-	docs, version, err := r.composed(ctx, ids)
-	if err != nil {
-		return nil, err
-	}
 	p, err := r.store.pointer(ctx)
 	if err != nil {
 		return nil, r.store.classify("get document", err)
 	}
+	r = r.of(p)
+	docs, version, err := r.composed(ctx, ids)
+	if err != nil {
+		return nil, err
+	}
 	r.refill(ctx, p, version, docs)
 	filled := make([]Document, len(docs))
 	for i := range docs {
-		filled[i] = Document{ID: ids[i], Body: docs[i].Body, Version: version}
+		filled[i] = Document{ID: ids[i], Body: docs[i].Body, Version: version, Definition: r.store.hash}
 	}
 	return filled, nil
 }

@@ -10,8 +10,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/redis/go-redis/v9"
@@ -28,7 +26,7 @@ type View interface {
 }
 
 // Store is the home of one view's documents in Redis. It implements projectors.Store and is safe for concurrent use.
-// There must be one Store per view in a process: it is what remembers how much Redis should hold.
+// There must be one Store per view in a process, and those that it has Redefined: they remember how much Redis should hold.
 type Store struct {
 	client  *Client
 	view    string
@@ -36,11 +34,7 @@ type Store struct {
 	ttl     time.Duration
 	lookups []string
 	key     string // begins all keys of the view
-
-	live atomic.Pointer[pointer] // as last seen; every read checks it
-
-	mu     sync.Mutex
-	opened map[int]*generation // the newest object of each generation that was opened or created
+	*home
 }
 
 var _ projectors.Store = (*Store)(nil)
@@ -54,7 +48,7 @@ func (c *Client) Store(view View) *Store {
 		hash:   view.Hash(),
 		ttl:    options.TTL,
 		key:    c.viewKey(view.Name()),
-		opened: map[int]*generation{},
+		home:   newHome(),
 	}
 	for _, l := range options.Lookups {
 		s.lookups = append(s.lookups, l.Name())
@@ -67,12 +61,14 @@ func (s *Store) generationsKey() string { return s.key + "generations" }
 
 // record is what Redis keeps of a generation besides its documents.
 type record struct {
-	Format   int       `json:"format"`
-	Identity string    `json:"identity"` // random, so that no other generation of the number is taken for this one
-	Hash     string    `json:"hash"`
-	Epoch    string    `json:"epoch"`
-	Lookups  []string  `json:"lookups"`
-	Created  time.Time `json:"created"`
+	Format   int    `json:"format"`
+	Identity string `json:"identity"` // random, so that no other generation of the number is taken for this one
+	Hash     string `json:"hash"`
+	// Definition is the text that Hash is of. Records that an older version wrote have none.
+	Definition string    `json:"definition,omitempty"`
+	Epoch      string    `json:"epoch"`
+	Lookups    []string  `json:"lookups"`
+	Created    time.Time `json:"created"`
 }
 
 // recordFormat is the layout of keys and values that this package writes.
@@ -130,7 +126,7 @@ func (s *Store) Generations(ctx context.Context) ([]projectors.Info, error) {
 			return nil, s.classify("list generations", err)
 		}
 		infos = append(infos, projectors.Info{
-			Number: number, Hash: r.Hash, Epoch: r.Epoch, Created: r.Created,
+			Number: number, Hash: r.Hash, Definition: r.Definition, Epoch: r.Epoch, Created: r.Created,
 			Live: live.Val() == pointerText(number, r.Identity),
 		})
 	}
@@ -149,7 +145,7 @@ func (s *Store) Create(ctx context.Context, info projectors.Info) (projectors.Ge
 		return nil, err
 	}
 	r := record{
-		Format: recordFormat, Identity: newIdentity(), Hash: info.Hash, Epoch: info.Epoch,
+		Format: recordFormat, Identity: newIdentity(), Hash: info.Hash, Definition: info.Definition, Epoch: info.Epoch,
 		Lookups: s.lookups, Created: info.Created,
 	}
 	text, err := json.Marshal(r)

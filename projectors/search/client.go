@@ -131,7 +131,9 @@ var errFingerprint = errors.New("no certificate of the server has the configured
 
 // Store is the home of one view in the cluster. Its mapping is worked out here; nothing is sent.
 func (c *Client) Store(view *views.View) *Store {
-	return newStore(c, view.Name(), view.Fields(), view.Search())
+	s := newStore(c, view.Name(), view.Fields(), view.Search())
+	s.known(view.Hash())
+	return s
 }
 
 // Close waits for refreshes under way, closes the points in time that cursors hold open, and then the connections. The client cannot

@@ -18,6 +18,8 @@ type cursor struct {
 	Query    []byte          `json:"q"` // fingerprint of what was asked
 	Total    int64           `json:"t"`
 	Relation string          `json:"r"`
+	// Definition is the hash of the definition by which the first page was searched.
+	Definition string `json:"d,omitempty"`
 }
 
 const cursorBytesMax = 64 << 10
@@ -31,6 +33,18 @@ func (c cursor) encode() (string, error) {
 }
 
 func base64Cursor(text string) ([]byte, error) { return base64.RawURLEncoding.DecodeString(text) }
+
+// readCursor reads what is in a cursor, and checks none of it.
+func readCursor(text string) (c cursor, err error) {
+	if len(text) > cursorBytesMax {
+		return c, fmt.Errorf("%w: cursor is too long", ErrBadQuery)
+	}
+	raw, err := base64Cursor(text)
+	if err == nil {
+		err = json.Unmarshal(raw, &c)
+	}
+	return c, err
+}
 
 // decodeCursor reads a cursor and checks that it belongs to the query.
 func decodeCursor(text string, p *plan) (cursor, error) {

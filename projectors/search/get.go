@@ -18,5 +18,5 @@ func (s *Store) Get(ctx context.Context, id string) (Hit, bool, error) {
 	if !doc.Found {
 		return Hit{}, false, nil
 	}
-	return Hit{ID: doc.ID, Version: doc.Version, Source: doc.Source}, true, nil
+	return Hit{ID: doc.ID, Version: doc.Version, Source: doc.Source, Definition: s.definition(doc.Index)}, true, nil
 }

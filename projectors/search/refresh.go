@@ -30,8 +30,9 @@ type visibility struct {
 
 	mu       sync.Mutex
 	shown    event.Offset
-	target   string // what a refresh names: the alias, and while it moves also the index that it moves to
-	term     int    // counts the beginnings and ends of promotions
+	target   string        // what a refresh names: the alias, and while it moves also the index that it moves to
+	settled  chan struct{} // closed when the alias has stopped moving; nil while it does not
+	term     int           // counts the beginnings and ends of promotions
 	running  *refreshRound
 	upcoming *refreshRound // those who came after running began
 }
@@ -56,6 +57,10 @@ func (v *visibility) move(index string) {
 	v.target = v.alias
 	if index != "" {
 		v.target += "," + index
+		v.settled = make(chan struct{})
+	} else if v.settled != nil {
+		close(v.settled)
+		v.settled = nil
 	}
 }
 
@@ -64,6 +69,13 @@ func (v *visibility) moves() int {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	return v.term
+}
+
+// state is moves, and, while the alias moves, a channel that is closed when it has stopped.
+func (v *visibility) state() (int, <-chan struct{}) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.term, v.settled
 }
 
 // reach waits for a round that covers after.

@@ -16,6 +16,8 @@ type Hit struct {
 	Score     *float64            // nil when hits are not ordered by relevance
 	Source    json.RawMessage     // the document
 	Highlight map[string][]string // fragments by field
+	// Definition is the hash of the definition that the document was composed by; "" when it is not known. Only Get says it.
+	Definition string
 }
 
 // Bucket is one value of a facet.

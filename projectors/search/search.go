@@ -11,23 +11,34 @@ import (
 // Search answers a query from the live generation. Errors wrap ErrBadQuery, ErrCursorExpired or ErrNotReady where these apply; others
 // are classified like those of writes.
 func (s *Store) Search(ctx context.Context, q Query) (*Result, error) {
-	p, err := s.fields.plan(q)
-	if err != nil {
-		return nil, err
-	}
 	if q.Cursor != "" {
-		return s.nextPage(ctx, p)
+		owner, err := s.ofCursor(s, q.Cursor)
+		if err != nil {
+			return nil, err
+		}
+		p, err := owner.fields.plan(q)
+		if err != nil {
+			return nil, err
+		}
+		return owner.nextPage(ctx, p)
 	}
 	for {
-		moves := s.visible.moves()
+		reader, moves, err := s.reader(ctx, s)
+		if err != nil {
+			return nil, fmt.Errorf("search %s: %w", s.view, readError(err))
+		}
+		p, err := reader.fields.plan(q)
+		if err != nil {
+			return nil, err
+		}
 		if err := s.Refresh(ctx, q.After); err != nil {
 			return nil, err
 		}
-		result, err := s.firstPage(ctx, p)
-		if q.After == 0 || moves == s.visible.moves() {
+		result, err := reader.firstPage(ctx, p)
+		if moves == s.visible.moves() || (q.After == 0 && reader.alone()) {
 			return result, err
 		}
-		// A promotion came between the refresh and the search: the index read may not be the one refreshed.
+		// A promotion came between: the index read may not be the one refreshed, nor the one that the query was worked out for.
 		if result != nil && result.Cursor != "" {
 			err = s.giveUpCursor(ctx, result.Cursor)
 		}
@@ -57,7 +68,7 @@ func (s *Store) firstPage(ctx context.Context, p *plan) (*Result, error) {
 	if err != nil {
 		return nil, fmt.Errorf("search %s: %w", s.view, readError(err))
 	}
-	return s.page(ctx, p, body, cursor{PIT: pit, Query: p.fingerprint()})
+	return s.page(ctx, p, body, cursor{PIT: pit, Query: p.fingerprint(), Definition: s.hash})
 }
 
 // nextPage continues from the query's cursor.

@@ -10,14 +10,13 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/lanternist/lanternist/projectors"
 	"github.com/lanternist/lanternist/views"
 )
 
-// Store is one view's home in Elasticsearch. It implements projectors.Store, and answers searches on the live generation.
+// Store is one view's home in Elasticsearch, by one definition of the view (see Redefined). It implements projectors.Store, and answers searches on the live generation.
 // It is safe for concurrent use.
 type Store struct {
 	client   *Client
@@ -27,8 +26,8 @@ type Store struct {
 	fields   *catalog
 	nameFail error // the view's name cannot be an index name
 
-	visible   *visibility
-	promoting sync.Mutex
+	hash string // of the definition; "" when nobody has told
+	*home
 }
 
 var (
@@ -48,7 +47,7 @@ func newStore(c *Client, view string, fields []views.Field, options *views.Searc
 		index:  index,
 		fields: newCatalog(index.properties, options.Dynamic == "true" || options.Dynamic == "runtime"),
 	}
-	s.visible = newVisibility(c, s.names.alias)
+	s.home = newHome(newVisibility(c, s.names.alias))
 	if !validIndexName.MatchString(view) {
 		s.nameFail = projectors.Fatalf("rename the view",
 			"view %q cannot be an index name: want lower case letters, digits, _ . and -", view)
@@ -96,6 +95,7 @@ func (s *Store) states(ctx context.Context) (map[string]indexState, error) {
 			return nil, projectors.Fatalf("delete or rename the index, or use another prefix",
 				"index %s was not made by this version of Lanternist for view %s", name, s.view)
 		}
+		s.saw(name, state.Mappings.Meta.Lanternist.Hash)
 	}
 	return all, nil
 }
@@ -215,10 +215,11 @@ func (s *Store) Promote(ctx context.Context, number int) error {
 	}
 	s.promoting.Lock()
 	defer s.promoting.Unlock()
-	s.visible.move(g.names.index)
-	defer s.visible.move("")
+	s.begin(s, g.names.index)
 	remove := map[string]any{"remove": map[string]any{"index": s.names.pattern, "alias": s.names.alias, "must_exist": false}}
-	if err := s.updateAliases(ctx, remove, addAlias(g.names.index, s.names.alias, false)); err != nil {
+	err := s.updateAliases(ctx, remove, addAlias(g.names.index, s.names.alias, false))
+	s.end(s, err)
+	if err != nil {
 		return fmt.Errorf("promote %s: %w", g.names.index, classify(err))
 	}
 	return nil
