@@ -76,7 +76,6 @@ type joinDef struct {
 // pairDef is one line of on or to: a column of the table being joined equals one of the table joined from.
 type pairDef struct {
 	joined word
-	node   *yaml.Node
 	from   word
 }
 

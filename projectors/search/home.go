@@ -41,9 +41,9 @@ func (s *Store) Redefined(view *views.View) *Store {
 // known tells the home the hash of the store's definition.
 func (s *Store) known(hash string) {
 	s.hash = hash
-	s.home.mu.Lock()
-	defer s.home.mu.Unlock()
-	s.home.stores[hash] = s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stores[hash] = s
 }
 
 // alone says that the view has had one definition only.
