@@ -33,8 +33,8 @@ type Config struct {
 	Snapshot Snapshot `yaml:"snapshot"`
 	// Log is how the daemon speaks.
 	Log Log `yaml:"log"`
-	// Views are the files that declare views: paths or patterns, relative to this file. At least one.
-	Views []string `yaml:"views"`
+	// Views are the files that declare views. Required.
+	Views Views `yaml:"views"`
 
 	// Dir is the folder of the file: relative paths start there.
 	Dir string `yaml:"-"`
@@ -236,6 +236,10 @@ func (c *Config) SetDefaults() {
 	or(&c.Snapshot.Workers, 4)
 	or(&c.Snapshot.Session, Duration(5*time.Minute))
 	or(&c.Snapshot.RangeRows, 50000)
+	if c.Views.AutoRebuild == nil {
+		yes := true
+		c.Views.AutoRebuild = &yes
+	}
 	orString(&c.Log.Level, "info")
 	orString(&c.Log.Format, "text")
 }

@@ -151,14 +151,61 @@ func TestViewFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	c := &Config{Dir: dir, File: "lanternist.yaml", Views: []string{"*.yaml", "a.yaml"}}
+	c := &Config{Dir: dir, File: "lanternist.yaml", Views: Views{Files: []string{"*.yaml", "a.yaml"}}}
 	files, err := c.ViewFiles()
 	if err != nil || len(files) != 2 || filepath.Base(files[0]) != "a.yaml" {
 		t.Errorf("ViewFiles = %v, %v", files, err)
 	}
-	c.Views = append(c.Views, "missing/*.yaml")
+	c.Views.Files = append(c.Views.Files, "missing/*.yaml")
 	if _, err := c.ViewFiles(); err == nil || !strings.Contains(err.Error(), "missing/*.yaml") {
 		t.Errorf("err = %v", err)
+	}
+}
+
+func TestViewsHaveTwoForms(t *testing.T) {
+	env := lookup(map[string]string{"DATABASE_URL": "postgres://h/db", "DIR": "shop"})
+	rest := strings.TrimSuffix(minimal, "views: [views/*.yaml]\n")
+	for text, want := range map[string]struct {
+		files string
+		auto  bool
+	}{
+		"views: [views/*.yaml, '${DIR}/*.yaml']":                       {"[views/*.yaml shop/*.yaml]", true},
+		"views: {files: ['${DIR}/*.yaml']}":                            {"[shop/*.yaml]", true},
+		"views:\n  files:\n  - views/*.yaml\n  auto_rebuild: false\n":  {"[views/*.yaml]", false},
+		"views: {auto_rebuild: true, files: [a.yaml, b.yaml, c.yaml]}": {"[a.yaml b.yaml c.yaml]", true},
+	} {
+		c, err := Parse("l.yaml", []byte(rest+text), env)
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+			continue
+		}
+		if fmt.Sprint(c.Views.Files) != want.files || *c.Views.AutoRebuild != want.auto {
+			t.Errorf("%s: %v, %v", text, c.Views.Files, *c.Views.AutoRebuild)
+		}
+		masked, err := c.Masked()
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := Parse("l.yaml", masked, env)
+		if err != nil || fmt.Sprint(again.Views.Files) != want.files || *again.Views.AutoRebuild != want.auto {
+			t.Errorf("%s: printed as\n%s\n%v", text, masked, err)
+		}
+	}
+	for text, want := range map[string]string{
+		"views: views/*.yaml":          `l.yaml:4: views must be a list of files, [views/*.yaml], or a mapping`,
+		"views:":                       `l.yaml:4: views is missing: the files that declare views: a list of files`,
+		"views: {auto_rebuild: false}": `l.yaml:4: views is missing`,
+		"views:\n  file: [a.yaml]":     `l.yaml:5: unknown setting "views.file"; did you mean "files"?`,
+		"views:\n  files: [a.yaml]\n  auto_rebuild: maybe": `l.yaml:6: cannot unmarshal`,
+		"views:\n  files: [a.yaml]\n  files: [b.yaml]":     `l.yaml:6: views.files is set twice, first in line 5`,
+		"views:\n- a.yaml\n- {b: c}":                       `l.yaml:6: cannot unmarshal`,
+		"views: [\"${NOWHERE}\"]":                          `l.yaml:4: views[0]: the environment has no NOWHERE`,
+		"views: {files: [a.yaml, \"${NOWHERE}\"]}":         `l.yaml:4: views.files[1]: the environment has no NOWHERE`,
+	} {
+		_, err := Parse("l.yaml", []byte(rest+text), env)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: no problem says %q in:\n%v", text, want, err)
+		}
 	}
 }
 

@@ -118,6 +118,7 @@ func (p *parser) walk(n *yaml.Node, t reflect.Type, path string) {
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
+	t = shorthand(n, t)
 	switch n.Kind {
 	case yaml.ScalarNode:
 		p.resolve(n, t, path)
@@ -241,8 +242,8 @@ func (p *parser) validate(c *Config) {
 	if c.Archive != nil {
 		p.validateArchive(c.Archive)
 	}
-	if len(c.Views) == 0 {
-		p.missing("views", "the files that declare views, for example [views/*.yaml]")
+	if len(c.Views.Files) == 0 {
+		p.missing("views", "the files that declare views: "+viewsForms)
 	}
 	p.validateHTTP(&c.HTTP)
 	p.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
@@ -323,7 +324,7 @@ func (c *Config) Path(p string) string {
 func (c *Config) ViewFiles() ([]string, error) {
 	var files []string
 	var problems Problems
-	for _, pattern := range c.Views {
+	for _, pattern := range c.Views.Files {
 		found, err := filepath.Glob(c.Path(pattern))
 		switch {
 		case err != nil:
