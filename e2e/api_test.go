@@ -85,6 +85,7 @@ type status struct {
 	Projectors []struct {
 		Projector  string `json:"projector"`
 		Generation int    `json:"generation"`
+		LSN        string `json:"lsn"`
 		State      string `json:"state"`
 		Parked     int    `json:"parked"`
 		Documents  uint64 `json:"documents"`

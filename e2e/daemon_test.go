@@ -38,9 +38,15 @@ func (in *installation) start() *daemon {
 	if err != nil {
 		in.t.Fatal(err)
 	}
+	return in.startBinary(path)
+}
+
+// startBinary starts a binary of the daemon with more variables in its environment.
+func (in *installation) startBinary(path string, more ...string) *daemon {
+	in.t.Helper()
 	d := &daemon{in: in, log: newDaemonLog(), ended: make(chan struct{})}
 	d.cmd = exec.Command(path, "run", "--config", in.file)
-	d.cmd.Env, d.cmd.Stdout, d.cmd.Stderr, d.cmd.SysProcAttr = in.environment, d.log, d.log, child()
+	d.cmd.Env, d.cmd.Stdout, d.cmd.Stderr, d.cmd.SysProcAttr = slices.Concat(in.environment, more), d.log, d.log, child()
 	if err := d.cmd.Start(); err != nil {
 		in.t.Fatalf("start the daemon: %v", err)
 	}

@@ -42,6 +42,7 @@ type sinkRebuild struct {
 	State JobState `json:"state" enum:"running,done,failed"`
 	Done  int64    `json:"done" doc:"Documents composed; in a rollback batches of the journal read."`
 	Total int64    `json:"total" doc:"About how many there are."`
+	Step  string   `json:"step,omitempty" doc:"What it is doing, while it runs: creating, filling, saving the checkpoint, opening, catching up, verifying, handing over, saving the live checkpoint, promoting, adopting letters, retiring, releasing the journal."`
 	Error string   `json:"error,omitempty"`
 }
 
@@ -101,7 +102,7 @@ func (s *Server) startChange(in *rebuildInput, kind change) (*rebuildOutput, err
 	if !started {
 		return nil, problem(http.StatusConflict, "view %s is being rebuilt or rolled back; see /v1/views/%s/rebuild and /rollback", v.name(), v.name())
 	}
-	return &rebuildOutput{Location: "/v1/views/" + v.name() + "/" + string(kind), Body: rebuildState(j)}, nil
+	return &rebuildOutput{Location: "/v1/views/" + v.name() + "/" + string(kind), Body: rebuildState(j, targets)}, nil
 }
 
 func (s *Server) getChange(in *ViewInput, kind change) (*rebuildOutput, error) {
@@ -113,16 +114,27 @@ func (s *Server) getChange(in *ViewInput, kind change) (*rebuildOutput, error) {
 	if j == nil {
 		return nil, problem(http.StatusNotFound, "no %s of view %s was started since the daemon was", kind, v.name())
 	}
-	return &rebuildOutput{Body: rebuildState(j)}, nil
+	return &rebuildOutput{Body: rebuildState(j, v.projectors())}, nil
 }
 
 // sinkStates are how far a rebuild or rollback is in each sink: the detail of its job.
 type sinkStates map[string]sinkRebuild
 
 // rebuildState is how far a rebuild or rollback is.
-func rebuildState(j *job) rebuildBody {
+func rebuildState(j *job, targets map[string]Projector) rebuildBody {
 	status, detail := j.look()
-	return rebuildBody{View: status.Subject, State: status.State, Started: status.Started, Finished: status.Finished, Sinks: detail.(sinkStates)}
+	sinks := maps.Clone(detail.(sinkStates))
+	for sink, state := range sinks {
+		p := targets[sink]
+		if state.State != JobRunning || p == nil {
+			continue
+		}
+		if build := p.Status().Build; build != nil {
+			state.Step = string(build.Step)
+			sinks[sink] = state
+		}
+	}
+	return rebuildBody{View: status.Subject, State: status.State, Started: status.Started, Finished: status.Finished, Sinks: sinks}
 }
 
 // plan makes the change in all the given sinks at once.

@@ -59,16 +59,19 @@ func (r *Runner) build(ctx context.Context, def *definition, progress Progress) 
 	if err != nil {
 		return nil, err
 	}
-	defer r.status.building.Store(nil)
 	if err := f.fill(ctx, progress); err != nil {
 		r.abandon(ctx, f)
 		return nil, fmt.Errorf("build generation %d: %w", f.info.Number, err)
 	}
+	r.status.course.enter(StepCatchingUp)
 	if err := f.catchUp(f.start(ctx)); err != nil {
 		r.abandon(ctx, f)
 		return nil, fmt.Errorf("build generation %d: catch up: %w", f.info.Number, err)
 	}
 	f.rest()
+	r.status.course.done()
+	r.status.course.enter(StepVerifying)
+	r.status.course.done()
 	return f, nil
 }
 
@@ -82,6 +85,7 @@ func (r *Runner) create(ctx context.Context, def *definition) (*follower, error)
 	for _, other := range infos {
 		info.Number = max(info.Number, other.Number+1)
 	}
+	r.status.course.enter(StepCreating)
 	var generation Generation
 	err = r.repeat(ctx, fmt.Sprintf("create generation %d", info.Number), func() (err error) {
 		generation, err = def.Store.Create(ctx, info)
@@ -90,6 +94,7 @@ func (r *Runner) create(ctx context.Context, def *definition) (*follower, error)
 	if err != nil {
 		return nil, err
 	}
+	r.status.course.done()
 	r.shelf.put(info)
 	r.log.Info("generation created", "generation", info.Number)
 	// The claim on the journal begins at or before the snapshot: fill takes it later.
@@ -100,6 +105,7 @@ func (r *Runner) create(ctx context.Context, def *definition) (*follower, error)
 // fill writes the documents of all root rows, from one snapshot, and saves the checkpoint that it stands for.
 func (f *follower) fill(ctx context.Context, progress Progress) error {
 	r := f.runner
+	r.status.course.enter(StepFilling)
 	snapshot, err := r.mirror.Snapshot(ctx)
 	if err != nil {
 		return fmt.Errorf("take a snapshot: %w", err)
@@ -118,7 +124,7 @@ func (f *follower) fill(ctx context.Context, progress Progress) error {
 		return fmt.Errorf("count %s: %w", root.QualifiedName(), err)
 	}
 	report := func(done int64) {
-		r.status.building.Store(&BuildProgress{Done: done, Total: max(done, total)})
+		r.status.course.count(done, max(done, total))
 		if progress != nil {
 			progress(done, max(done, total))
 		}
@@ -135,13 +141,19 @@ func (f *follower) fill(ctx context.Context, progress Progress) error {
 		return err
 	}
 	report(rows)
+	r.status.course.done()
 	at := snapshot.Progress()
 	f.position, f.round, f.next = at.Offset, at.Offset, max(at.Offset.Sequence(), r.journal.First())
 	f.mark = at
 	r.log.Info("generation filled", "generation", f.info.Number, "offset", at.Offset, "rows", rows, "took", time.Since(began).Round(time.Millisecond))
 	// A generation without a checkpoint could not be gone on with, should it be promoted and the process die.
+	r.status.course.enter(StepSaving)
 	f.saver.offer(f.checkpoint(at.LSN), f.events, true)
-	return f.saver.save(ctx)
+	if err := f.saver.save(ctx); err != nil {
+		return err
+	}
+	r.status.course.done()
+	return nil
 }
 
 // abandon gives up a generation that was not promoted.
@@ -166,24 +178,30 @@ func (r *Runner) abandon(ctx context.Context, f *follower) {
 func (r *Runner) promote(ctx context.Context, f *follower, wish revival) error {
 	number := f.info.Number
 	r.unsettled = wish
+	r.status.course.enter(StepPromoting)
 	err := r.repeat(ctx, fmt.Sprintf("promote generation %d", number), func() error { return f.def.Store.Promote(ctx, number) })
 	if err != nil {
 		return err
 	}
+	r.status.course.done()
 	r.settle(f.def)
 	f.live, f.served, f.info.Live, f.letters = true, true, true, r.letterbox(number, false)
 	r.status.live.Store(int64(number))
 	r.shelf.promoted(number)
 	f.saver.offer(f.checkpoint(f.mark.LSN), f.events, true) // says that readers have seen it
 	r.log.Info("generation promoted", "generation", number, "offset", f.position)
+	r.status.course.enter(StepAdoptingLetters)
 	// The generation is live whatever fails now. The next start adopts the letters, the next promotion retires the rest.
 	if err := f.letters.adopt(ctx); err != nil {
 		r.log.Warn("letters not adopted; they will be at the next start", "generation", number, "error", err)
 	}
+	r.status.course.done()
 	r.watermark.advance(f.mark)
+	r.status.course.enter(StepRetiring)
 	if err := r.retireOthers(ctx); err != nil {
 		r.log.Warn("other generations not retired", "generation", number, "error", err)
 	}
+	r.status.course.done()
 	return nil
 }
 

@@ -88,6 +88,7 @@ func (r *Runner) moveLetter(ctx context.Context, l deadletter.Letter, name strin
 	if err := r.letters.Park(ctx, l); err != nil {
 		return err
 	}
+	r.status.course.within()
 	_, err := r.letters.Discard(ctx, id)
 	return err
 }

@@ -141,6 +141,7 @@ func (r *Runner) retire(ctx context.Context, number int) error {
 	if err != nil {
 		return err
 	}
+	r.status.course.within()
 	r.shelf.remove(number)
 	r.log.Info("generation retired", "generation", number)
 	if err := r.letterbox(number, true).discard(ctx); err != nil {

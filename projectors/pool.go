@@ -83,6 +83,8 @@ func (p *pool) added(full bool) error {
 func (p *pool) work(w *worker) {
 	if err := w.process(p.ctx, p.snapshot, p.version); err != nil {
 		p.cancel(err)
+	} else if !w.follower.live {
+		w.runner.status.course.within()
 	}
 	p.idle <- w
 }

@@ -50,6 +50,13 @@ func (v revival) why() string {
 	return "a rebuild was asked for"
 }
 
+func (v revival) kind() Kind {
+	if v.back {
+		return KindRollback
+	}
+	return KindRebuild
+}
+
 func (v revival) doing() string {
 	if v.back {
 		return "going back to an older generation"
@@ -59,6 +66,7 @@ func (v revival) doing() string {
 
 // make makes the generation that is wished for. It has caught up, and readers do not see it.
 func (v revival) make(ctx context.Context, r *Runner) (*follower, error) {
+	r.status.course.begin(v.kind())
 	if v.back {
 		return r.reopen(ctx, v.progress)
 	}
@@ -149,10 +157,12 @@ func (r *Runner) replace(ctx context.Context, wish revival) error {
 	}
 	r.building.Lock()
 	defer r.building.Unlock()
+	defer r.status.course.end()
 	next, err := wish.make(ctx, r)
 	if err != nil {
 		return err
 	}
+	r.status.course.enter(StepHandingOver)
 	h := handover{next: next, wish: wish, done: make(chan error, 1)}
 	select {
 	case r.handover <- h:
@@ -176,9 +186,12 @@ func (r *Runner) takeOver(ctx context.Context, live *follower, at context.Contex
 		h.done <- err
 		return live, at, nil //nolint:nilerr // Rebuild or Rollback returns it
 	}
+	r.status.course.done()
 	// The sink must know that readers have seen the live one, before nothing else tells it from a half-built one.
+	r.status.course.enter(StepSavingLive)
 	live.rest()
 	err := live.saver.last(nextAt)
+	r.status.course.done()
 	if err == nil {
 		err = r.promote(nextAt, next, h.wish)
 	}
@@ -187,7 +200,9 @@ func (r *Runner) takeOver(ctx context.Context, live *follower, at context.Contex
 		h.done <- err
 		return live, at, fmt.Errorf("%w: %w", errUnsettled, err)
 	}
+	r.status.course.enter(StepReleasingJournal)
 	live.stop(ctx, true)
+	r.status.course.done()
 	h.done <- nil
 	return next, nextAt, nil
 }

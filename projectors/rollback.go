@@ -30,6 +30,7 @@ func (r *Runner) reopen(ctx context.Context, progress Progress) (*follower, erro
 	var refusals []string
 	for _, g := range r.shelf.others() {
 		info := g.info
+		r.status.course.enter(StepOpening)
 		f, err := r.reopenOne(ctx, info)
 		if refused, ok := errors.AsType[errBuild](err); ok {
 			refusals = append(refusals, fmt.Sprintf("generation %d %s", info.Number, refused.reason))
@@ -38,6 +39,7 @@ func (r *Runner) reopen(ctx context.Context, progress Progress) (*follower, erro
 		if err != nil {
 			return nil, err
 		}
+		r.status.course.done()
 		r.log.Info("going back", "generation", info.Number, "offset", f.position)
 		if err := f.catchUpReporting(ctx, progress); err != nil {
 			r.putBack(ctx, f)
@@ -88,12 +90,12 @@ func (f *follower) catchUpReporting(ctx context.Context, progress Progress) erro
 	f.report = func() {
 		done := int64(f.reading - from)
 		total := max(done, int64(r.mirror.Position().Sequence())+1-int64(from))
-		r.status.building.Store(&BuildProgress{Done: done, Total: total})
+		r.status.course.count(done, total)
 		if progress != nil {
 			progress(done, total)
 		}
 	}
-	defer r.status.building.Store(nil)
+	r.status.course.enter(StepCatchingUp)
 	f.reading = from
 	f.report()
 	if err := f.catchUp(f.start(ctx)); err != nil {
@@ -103,6 +105,7 @@ func (f *follower) catchUpReporting(ctx context.Context, progress Progress) erro
 	f.report()
 	f.report = nil
 	f.rest()
+	r.status.course.done()
 	return nil
 }
 

@@ -64,7 +64,8 @@ func NewRunner(cfg Config, view *views.View, store Store, m *mirror.Mirror, j *j
 	}
 	log = log.With("projector", cfg.Name)
 	r := &Runner{
-		cfg: cfg.withDefaults(), mirror: m, journal: j, journalID: j.Identity(), letters: letters, log: log,
+		status: state{course: course{projector: cfg.Name}},
+		cfg:    cfg.withDefaults(), mirror: m, journal: j, journalID: j.Identity(), letters: letters, log: log,
 		trouble: trouble{log: log}, handover: make(chan handover), revive: make(chan revival),
 		recheck: make(chan struct{}, 1), rewrites: make(chan rewrite), refreshes: make(chan refreshing),
 	}
@@ -207,6 +208,7 @@ func (r *Runner) obtain(ctx context.Context, why string, wish revival) (*followe
 		return nil, err
 	}
 	r.status.enter(StateBuilding)
+	defer r.status.course.end()
 	f, err = wish.make(ctx, r)
 	if err != nil {
 		return nil, err

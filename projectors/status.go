@@ -64,8 +64,10 @@ type Status struct {
 	Hint    string `json:"hint,omitempty"`  // what a person can do about it
 }
 
-// BuildProgress is how far a build is.
+// BuildProgress is how far a rebuild or a rollback is.
 type BuildProgress struct {
+	Kind  Kind  `json:"kind"`  // rebuild, or rollback
+	Step  Step  `json:"step"`  // what it is doing
 	Done  int64 `json:"done"`  // root rows composed, or batches of the journal read
 	Total int64 `json:"total"` // about how many there are
 }
@@ -75,7 +77,7 @@ func (r *Runner) Status() Status {
 	mark, _ := r.watermark.Progress()
 	s := Status{
 		Projector: r.cfg.Name, View: r.wanted.Load().View.Name(), Sink: r.cfg.Sink, Generation: int(r.status.live.Load()),
-		Offset: mark.Offset, LSN: mark.LSN, Parked: r.letters.Count(r.cfg.Name), Build: r.status.building.Load(),
+		Offset: mark.Offset, LSN: mark.LSN, Parked: r.letters.Count(r.cfg.Name), Build: r.status.course.progress(),
 		Generations: r.generationStatuses(),
 	}
 	s.Pending = r.pending()
@@ -117,7 +119,7 @@ type state struct {
 	running  atomic.Bool
 	live     atomic.Int64  // generation that readers see
 	position atomic.Uint64 // of the live follower
-	building atomic.Pointer[BuildProgress]
+	course   course        // of the change under way
 
 	mu      sync.Mutex
 	current State

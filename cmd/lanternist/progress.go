@@ -40,6 +40,13 @@ func (p *progress) set(done, total int64) {
 	_ = p.bar.Set64(min(done, max(total, done))) // a bar that cannot be drawn is no reason to stop the work
 }
 
+// describe says what is being done.
+func (p *progress) describe(what string) {
+	if p.bar != nil {
+		p.bar.Describe(what)
+	}
+}
+
 func (p *progress) finish() {
 	if p.bar != nil {
 		_ = p.bar.Finish() // as above

@@ -112,12 +112,24 @@ type rebuildAnswer struct {
 	Sinks    map[string]struct {
 		Done  int64  `json:"done"`
 		Total int64  `json:"total"`
+		Step  string `json:"step"`
 		Error string `json:"error"`
 	} `json:"sinks"`
 }
 
 // pollEvery is how often the daemon is asked how far it is.
 const pollEvery = 250 * time.Millisecond
+
+// stepsOf says at which step each sink is.
+func stepsOf(answer rebuildAnswer) string {
+	text := ""
+	for _, sink := range slices.Sorted(maps.Keys(answer.Sinks)) {
+		if step := answer.Sinks[sink].Step; step != "" {
+			text += fmt.Sprintf(" (%s: %s)", sink, step)
+		}
+	}
+	return text
+}
 
 // ask starts a rebuild in the daemon and follows it. When this command ends early, the daemon goes on.
 func (c *rebuildCmd) ask(ctx context.Context, client *client, bar *progress) ([]rebuildOutcome, error) {
@@ -131,6 +143,7 @@ func (c *rebuildCmd) ask(ctx context.Context, client *client, bar *progress) ([]
 		for _, s := range answer.Sinks {
 			done, total = done+s.Done, total+s.Total
 		}
+		bar.describe(c.kind() + " " + c.View + stepsOf(answer))
 		bar.set(done, total)
 		select {
 		case <-ctx.Done():

@@ -9,6 +9,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/lanternist/lanternist/internal/faultpoint"
 	"github.com/lanternist/lanternist/projectors"
 )
 
@@ -39,9 +40,11 @@ func (s *Store) Retire(ctx context.Context, number int) error {
 	if err != nil {
 		return s.classify("retire generation", err)
 	}
+	faultpoint.Hit("cache", "retire", "marked")
 	if err := s.unlink(ctx, k.all); err != nil {
 		return s.classify("retire generation", err)
 	}
+	faultpoint.Hit("cache", "retire", "emptied")
 	err = s.client.redis.HDel(ctx, s.generationsKey(), strconv.Itoa(number)).Err()
 	return s.classify("retire generation", err)
 }

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/lanternist/lanternist/internal/faultpoint"
 	"github.com/lanternist/lanternist/projectors"
 	"github.com/lanternist/lanternist/views"
 )
@@ -213,6 +214,7 @@ func (s *Store) Promote(ctx context.Context, number int) error {
 	if err := s.client.refresh(ctx, g.names.index); err != nil {
 		return fmt.Errorf("promote %s: refresh: %w", g.names.index, classify(err))
 	}
+	faultpoint.Hit("search", "promote", "refreshed")
 	s.promoting.Lock()
 	defer s.promoting.Unlock()
 	s.begin(s, g.names.index)
