@@ -42,7 +42,7 @@ type SourceStatus struct {
 // JournalStatus is what the journal holds.
 type JournalStatus struct {
 	Identity string       `json:"identity"`
-	First    event.Offset `json:"first" doc:"The oldest offset retained."`
+	First    event.Offset `json:"first" doc:"The oldest offset in the journal itself; its archive may have older ones."`
 	Head     event.Offset `json:"head" doc:"The newest."`
 	LSN      string       `json:"lsn" doc:"Everything committed before it is in the journal."`
 	Time     time.Time    `json:"time,omitzero" doc:"When the last batch was appended."`
@@ -140,7 +140,7 @@ func (s *Server) Status() Status {
 			Acknowledged: stats.Acknowledged.String(), LagBytes: stats.LagBytes, Reconnects: stats.Reconnects, Heard: stats.Keepalive.Time,
 		},
 		Journal: JournalStatus{
-			Identity: s.journal.Identity(), First: event.NewOffset(s.journal.First(), 0), Head: head.Offset,
+			Identity: s.journal.Identity(), First: event.NewOffset(s.journal.Retained(), 0), Head: head.Offset,
 			LSN: head.EndLSN.String(), Time: head.Time,
 		},
 		Mirror:     MirrorStatus{Offset: progress.Offset, LSN: progress.LSN.String()},

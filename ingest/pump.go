@@ -241,8 +241,13 @@ func CatchUp(ctx context.Context, j *journal.Journal, m *mirror.Mirror) error {
 			return fmt.Errorf("start mirror at %v: %w", head.Offset, err)
 		}
 		return nil
-	case at.Sequence()+1 < j.First():
+	}
+	// Events of the batch it is at are applied, so it needs the next one.
+	switch err := j.Retains(event.NewOffset(at.Sequence()+1, 0)); {
+	case errors.Is(err, journal.ErrTrimmed):
 		return fmt.Errorf("%w: mirror is at %v, journal begins with batch %d; remove the mirror's folder to load it again", ErrMirrorBehind, at, j.First())
+	case err != nil:
+		return fmt.Errorf("catch mirror up from %v: %w", at, err)
 	}
 	for seq := at.Sequence() + 1; seq <= head.Offset.Sequence(); seq++ {
 		b, err := j.Read(ctx, seq)

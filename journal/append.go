@@ -56,6 +56,7 @@ func (j *Journal) Append(ctx context.Context, parts []Part) (event.Offset, error
 	j.head = batch.header
 	j.recent.push(batch)
 	j.wake(&j.grown)
+	j.reached(false)
 	j.mu.Unlock()
 	if err := j.trimSometimes(ctx); err != nil {
 		// The batch is durable; what could not be trimmed now is tried again with a later one.

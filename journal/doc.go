@@ -3,7 +3,8 @@
 //
 // The package owns the batch format, the order of batches, their chain, retention and the memory of recent
 // batches. Where bytes live is left to a Log: journal/segments on one machine, journal/jetstream beyond it; both
-// pass journal/journaltest. What rows mean is left to packages row and schemas.
+// pass journal/journaltest. An Archive (journal/archive) may have what the Log no longer has; readers go from one to the
+// other without a seam. What rows mean is left to packages row and schemas.
 //
 // Invariants:
 //   - A batch is durable when Append returns, and one batch follows the other without a hole.

@@ -37,11 +37,17 @@ var (
 
 // TrimmedError says that what was asked for is older than what is retained.
 type TrimmedError struct {
-	First uint64 // sequence of the first batch that is retained
+	First uint64 // sequence of the first batch that can be read
+	// What the archive has when it ends before the journal begins, inclusive; 0 otherwise.
+	ArchiveFirst, ArchiveLast uint64
 }
 
 func (e *TrimmedError) Error() string {
-	return fmt.Sprintf("%v: the first batch retained is %d", ErrTrimmed, e.First)
+	text := fmt.Sprintf("%v: the first batch retained is %d", ErrTrimmed, e.First)
+	if e.ArchiveLast != 0 {
+		text += fmt.Sprintf("; the archive has batches %d-%d, and none of %d-%d", e.ArchiveFirst, e.ArchiveLast, e.ArchiveLast+1, e.First-1)
+	}
+	return text
 }
 
 // Is makes a TrimmedError ErrTrimmed.

@@ -147,12 +147,18 @@ func readHeader(entry []byte) (header, error) {
 	if sum := checksum(entry); sum != crc {
 		return header{}, fmt.Errorf("%w: checksum is %08x, the header says %08x", ErrMalformed, sum, crc)
 	}
+	return parseHeader(entry)
+}
+
+// parseHeader reads a header, without looking at what follows it.
+func parseHeader(entry []byte) (header, error) {
+	be := binary.BigEndian
 	// What follows the checksum is as it was written; the version says by whom.
 	if version := be.Uint16(entry[4:]); version != headerVersion {
 		return header{}, fmt.Errorf("%w: format version %d, this program reads version %d", ErrMalformed, version, headerVersion)
 	}
 	h := header{
-		crc:              crc,
+		crc:              be.Uint32(entry[8:]),
 		complete:         be.Uint16(entry[6:])&flagComplete != 0,
 		previousCRC:      be.Uint32(entry[12:]),
 		sequence:         be.Uint64(entry[16:]),

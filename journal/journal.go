@@ -34,7 +34,9 @@ type Journal struct {
 	readers map[string]event.Offset // what active readers still need: everything after
 	grown   chan struct{}           // closed when head moves; nil when no one waits
 	freed   chan struct{}           // closed when readers change; nil when no one waits
+	awaited []*awaited              // positions that somebody waits for
 	blocked string                  // the reader that Append waits for
+	archive Archive                 // what is not in the journal any more; nil when there is none
 	closed  bool
 }
 
@@ -47,6 +49,7 @@ type Head struct {
 	Ordinal   uint32        // one more than that of its last event: how many of its changes are in the journal
 	Complete  bool          // it is in the journal to its end
 	EndLSN    pglogrepl.LSN // of the last transaction that is complete; 0 in a new journal
+	Position  uint64        // bytes of all batches ever appended
 }
 
 // Open opens the journal that the engine holds, or makes a new one when the engine is empty. It reads two
@@ -121,20 +124,13 @@ func (j *Journal) Head() Head {
 func (h *header) head() Head {
 	return Head{
 		Offset: h.last(), Time: h.time(), XID: h.lastXID, CommitLSN: h.lastCommitLSN,
-		Ordinal: h.nextOrdinal, Complete: h.complete, EndLSN: h.endLSN,
+		Ordinal: h.nextOrdinal, Complete: h.complete, EndLSN: h.endLSN, Position: h.end(),
 	}
-}
-
-// First is the sequence of the first batch retained.
-func (j *Journal) First() uint64 {
-	j.mu.RLock()
-	defer j.mu.RUnlock()
-	return j.first.sequence
 }
 
 // Stats is a journal's state for status and metrics.
 type Stats struct {
-	First, Last uint64                  // sequences retained
+	First, Last uint64                  // sequences retained in the journal itself
 	Bytes       int64                   // of the batches retained
 	Stored      int64                   // that the engine takes, in bytes; -1 when it cannot say
 	Oldest      time.Time               // when the first batch retained was appended
@@ -172,6 +168,7 @@ func (j *Journal) Close() error {
 	}
 	j.closed = true
 	j.wake(&j.grown)
+	j.reached(true)
 	j.wake(&j.freed)
 	j.mu.Unlock()
 	j.appending.Lock() // an append in flight ends first

@@ -43,10 +43,18 @@ func (j *Journal) Oldest(ctx context.Context) (Oldest, bool, error) {
 // begins.
 func (j *Journal) Retains(from event.Offset) error {
 	j.mu.RLock()
-	defer j.mu.RUnlock()
+	first := j.first
+	j.mu.RUnlock()
 	// Nothing was ever before the first batch of all.
-	if from.Sequence() < j.first.sequence && j.first.previousSequence != 0 {
-		return &TrimmedError{First: j.first.sequence}
+	if from.Sequence() >= first.sequence || first.previousSequence == 0 {
+		return nil
 	}
-	return nil
+	past, reaches, err := j.past()
+	switch {
+	case err != nil:
+		return err
+	case reaches && (past.Beginning || from.Sequence() >= past.First):
+		return nil
+	}
+	return j.trimmed()
 }

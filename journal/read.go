@@ -21,7 +21,7 @@ func (j *Journal) Read(ctx context.Context, sequence uint64) (*Batch, error) {
 		return nil, fmt.Errorf("read batch %d: %w", sequence, ErrClosed)
 	case ok:
 		return b, nil
-	case sequence < first:
+	case sequence < first && !j.isArchived(sequence):
 		return nil, fmt.Errorf("read batch %d: %w", sequence, &TrimmedError{First: first})
 	case sequence > last:
 		return nil, fmt.Errorf("read batch %d: %w: the journal ends with batch %d", sequence, ErrNotFound, last)
@@ -101,8 +101,13 @@ func (j *Journal) locate(ctx context.Context, after event.Offset) (sequence uint
 	case at < first.sequence && first.previousSequence == 0:
 		return first.sequence, 0, false, nil // nothing was ever before the first batch
 	case at+1 < first.sequence:
-		return 0, 0, false, fmt.Errorf("next after %s: %w", after, &TrimmedError{First: first.sequence})
-	case at < first.sequence, after.Index() == event.MaxBatchEvents-1:
+		if begin, err := j.beginning(after); err != nil || begin != 0 {
+			return begin, 0, false, err
+		}
+	case at < first.sequence:
+		return at + 1, 0, false, nil
+	}
+	if after.Index() == event.MaxBatchEvents-1 {
 		return at + 1, 0, false, nil
 	}
 	var h header
@@ -126,23 +131,54 @@ func (j *Journal) readHeader(ctx context.Context, sequence uint64) (header, erro
 	return h, nil
 }
 
-// readEntry reads an entry from the engine and checks that it is the one it should be.
-func (j *Journal) readEntry(ctx context.Context, sequence uint64) (header, []byte, error) {
-	entry, err := j.engine.Read(ctx, sequence)
-	if err != nil {
-		return header{}, nil, err
+// beginning says, of an offset before what is in the journal itself, whether the archive has what follows it: it is the
+// sequence of the first batch of all when that follows, and 0 when the offset is in a batch that can be read.
+func (j *Journal) beginning(after event.Offset) (uint64, error) {
+	past, reaches, err := j.past()
+	at := after.Sequence()
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("next after %s: %w", after, err)
+	case reaches && at >= past.First:
+		return 0, nil
+	case reaches && (past.Beginning || at+1 == past.First):
+		return past.First, nil
 	}
+	return 0, fmt.Errorf("next after %s: %w", after, j.trimmed())
+}
+
+// readEntry reads an entry, from the engine or from the archive, and checks that it is the one it should be.
+func (j *Journal) readEntry(ctx context.Context, sequence uint64) (header, []byte, error) {
+	if j.isArchived(sequence) {
+		return j.readArchived(ctx, sequence)
+	}
+	entry, err := j.engine.Read(ctx, sequence)
+	if err == nil {
+		var h header
+		h, err = j.checkEntry(sequence, entry)
+		if err == nil {
+			return h, entry, nil
+		}
+	}
+	if damage(err) && j.isArchived(sequence) { // it was trimmed meanwhile
+		return j.readArchived(ctx, sequence)
+	}
+	return header{}, nil, err
+}
+
+// checkEntry checks that an entry is the one it should be.
+func (j *Journal) checkEntry(sequence uint64, entry []byte) (header, error) {
 	h, err := readHeader(entry)
 	if err != nil {
-		return header{}, nil, err
+		return header{}, err
 	}
 	if h.sequence != sequence {
-		return header{}, nil, fmt.Errorf("%w: it says it is batch %d", ErrMalformed, h.sequence)
+		return header{}, fmt.Errorf("%w: it says it is batch %d", ErrMalformed, h.sequence)
 	}
 	if h.id != j.id && j.id != (ID{}) {
-		return header{}, nil, fmt.Errorf("%w: it belongs to journal %s, not %s", ErrMalformed, h.id, j.id)
+		return header{}, fmt.Errorf("%w: it belongs to journal %s, not %s", ErrMalformed, h.id, j.id)
 	}
-	return h, entry, nil
+	return h, nil
 }
 
 // damage says whether an error of readEntry or decodeParts means that the batch cannot be read by anyone.
@@ -153,8 +189,11 @@ func damage(err error) bool {
 // explain turns the error of a batch that should be there into what it means: it has been trimmed meanwhile, or
 // it is damaged, then with all unreadable batches that follow it.
 func (j *Journal) explain(ctx context.Context, sequence uint64, cause error) error {
-	if !damage(cause) {
+	if _, told := errors.AsType[*CorruptError](cause); told || !damage(cause) {
 		return cause
+	}
+	if j.isArchived(sequence) {
+		return &CorruptError{From: sequence, To: sequence, Cause: fmt.Errorf("archive: %w", cause)}
 	}
 	first, last, err := j.engine.Bounds(ctx)
 	if err != nil {

@@ -48,20 +48,28 @@ func (j *Journal) seek(ctx context.Context, contains func(*header) bool, reached
 	j.mu.RLock()
 	first, head := j.first, j.head
 	j.mu.RUnlock()
-	sequence, err := j.search(ctx, first.sequence, head.sequence+1, contains)
+	past, reaches, away := j.past()
+	from := first.sequence
+	if reaches {
+		from = past.First
+	}
+	sequence, err := j.search(ctx, from, head.sequence+1, contains)
 	if err != nil {
 		return 0, err
 	}
 	if sequence > head.sequence {
 		return head.last(), nil
 	}
-	if sequence == first.sequence && first.previousSequence != 0 && !begins(&first) {
-		// The batch before might have held some of it, but is gone. The first batch of all never has events.
-		return 0, &TrimmedError{First: first.sequence}
-	}
 	b, err := j.Read(ctx, sequence)
 	if err != nil {
 		return 0, err
+	}
+	if sequence == from && b.header.previousSequence != 0 && !begins(&b.header) {
+		// The batch before might have held some of it, but is gone. The first batch of all never has events.
+		if away != nil {
+			return 0, away
+		}
+		return 0, j.trimmed()
 	}
 	index := 0
 	for i := range b.Parts {
@@ -76,6 +84,16 @@ func (j *Journal) seek(ctx context.Context, contains func(*header) bool, reached
 // search returns the first sequence in [from, to) of whose header holds is true, or to. holds must stay true
 // once it is.
 func (j *Journal) search(ctx context.Context, from, to uint64, holds func(*header) bool) (uint64, error) {
+	if j.isArchived(from) {
+		j.mu.RLock()
+		first := j.first
+		j.mu.RUnlock()
+		if to > first.sequence && !holds(&first) {
+			from = first.sequence + 1
+		} else {
+			return j.searchArchived(ctx, from, min(to, first.sequence), holds)
+		}
+	}
 	for from < to {
 		middle := from + (to-from)/2
 		j.mu.RLock()

@@ -44,7 +44,10 @@ type follower struct {
 func (r *Runner) newFollower(def *definition, g Generation, info Info, cp Checkpoint) *follower {
 	f := &follower{
 		runner: r, def: def, generation: g, info: info, live: info.Live, served: info.Live || cp.Served, letters: r.letterbox(info.Number, !info.Live),
-		position: cp.Offset, round: cp.Round, mark: cp.promise(), next: max(cp.Offset.Sequence(), r.journal.First()),
+		position: cp.Offset, round: cp.Round, mark: cp.promise(), next: cp.Offset.Sequence(),
+	}
+	if f.next == 0 { // at the journal's beginning
+		f.next = r.journal.First()
 	}
 	f.claim(cp.Offset)
 	f.saver = newSaver(r, g, cp, func(cp Checkpoint) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/lanternist/lanternist/journal"
 	"github.com/lanternist/lanternist/mirror"
 )
 
@@ -190,14 +191,18 @@ func (r *Runner) follows(ctx context.Context, cp Checkpoint) error {
 
 // holds is follows as far as it can be said without reading: of a checkpoint at the journal's beginning it is not known.
 func (r *Runner) holds(cp Checkpoint) error {
-	head, first := r.journal.Head(), r.journal.First()
+	head := r.journal.Head()
 	switch {
 	case cp.JournalID != r.journalID:
 		return errBuild{fmt.Sprintf("has a checkpoint of journal %s, this is journal %s", cp.JournalID, r.journalID)}
 	case cp.Offset > head.Offset || cp.Round > head.Offset:
 		return errBuild{fmt.Sprintf("has its checkpoint %s beyond the journal's end %s: the journal is an older copy", max(cp.Offset, cp.Round), head.Offset)}
-	case cp.Offset != 0 && cp.Offset.Sequence() < first:
-		return errBuild{fmt.Sprintf("has its checkpoint at %s, the journal begins at batch %d: what came between is gone, so it can only be built anew", cp.Offset, first)}
+	case cp.Offset == 0:
+		return nil
+	}
+	// While the archive cannot be asked nothing is said to be gone: reading waits for it.
+	if gone, ok := errors.AsType[*journal.TrimmedError](r.journal.Retains(cp.Offset)); ok {
+		return errBuild{fmt.Sprintf("has its checkpoint at %s, the journal begins at batch %d: what came between is gone, so it can only be built anew", cp.Offset, gone.First)}
 	}
 	return nil
 }
