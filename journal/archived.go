@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Archive holds entries that the engine may no longer have. What it answers is verbatim what was appended. It is safe for
@@ -152,39 +153,21 @@ func (j *Journal) Reaching(ctx context.Context, from uint64, position uint64) (u
 	return j.search(ctx, max(from, first), head+1, func(h *header) bool { return h.end() >= position })
 }
 
-// Await waits until the batches that were ever appended have that many bytes together (Head.Position), until ctx ends, or
-// until the journal is closed.
-func (j *Journal) Await(ctx context.Context, position uint64) error {
-	j.mu.Lock()
-	if j.closed {
-		j.mu.Unlock()
-		return ErrClosed
-	}
-	if j.head.end() >= position {
-		j.mu.Unlock()
-		return nil
-	}
+// Await returns a channel that is closed when the batches that were ever appended have that many bytes together
+// (Head.Position), or when the journal is closed. forget is called when nobody waits any more.
+func (j *Journal) Await(position uint64) (reached <-chan struct{}, forget func()) {
 	w := &awaited{position, make(chan struct{})}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.closed || j.head.end() >= position {
+		close(w.reached)
+		return w.reached, func() {}
+	}
 	j.awaited = append(j.awaited, w)
-	j.mu.Unlock()
-	select {
-	case <-w.reached:
-		j.mu.RLock()
-		defer j.mu.RUnlock()
-		if j.closed {
-			return ErrClosed
-		}
-		return nil
-	case <-ctx.Done():
+	return w.reached, func() {
 		j.mu.Lock()
 		defer j.mu.Unlock()
-		for i := range j.awaited {
-			if j.awaited[i] == w {
-				j.awaited = append(j.awaited[:i], j.awaited[i+1:]...)
-				break
-			}
-		}
-		return context.Cause(ctx)
+		j.awaited = slices.DeleteFunc(j.awaited, func(other *awaited) bool { return other == w })
 	}
 }
 
@@ -196,13 +179,11 @@ type awaited struct {
 
 // reached wakes whoever waits for what has been reached, or everybody. The caller holds mu.
 func (j *Journal) reached(all bool) {
-	kept := j.awaited[:0]
-	for _, w := range j.awaited {
-		if all || j.head.end() >= w.position {
-			close(w.reached)
-		} else {
-			kept = append(kept, w)
+	j.awaited = slices.DeleteFunc(j.awaited, func(w *awaited) bool {
+		if !all && j.head.end() < w.position {
+			return false
 		}
-	}
-	j.awaited = kept
+		close(w.reached)
+		return true
+	})
 }
