@@ -26,7 +26,7 @@ type Batch struct {
 }
 
 // Begin begins a batch. It waits until the batch before has been committed or discarded. Until then the loading of
-// tables that the batch has changed waits for it, as do the beginning and the end of any load and EnsureIndexes:
+// tables that the batch has changed waits for it, as do the beginning and the end of any load, DropTable and EnsureIndexes:
 // the goroutine that has a batch must not call these.
 func (m *Mirror) Begin() *Batch {
 	m.writer.Lock()

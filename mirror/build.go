@@ -8,43 +8,58 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// BuildProgress is told how many rows the building of a table's indexes has scanned, now and then, and when it is
-// done.
+// BuildProgress is told how many rows the building of a table's indexes has scanned, now and then, and when it has
+// scanned all.
 type BuildProgress func(oid uint32, rows int64, done bool)
 
-// buildBatchBytes bounds what the building of an index holds in memory.
-const buildBatchBytes = 4 << 20
+// A chunk of a table, for which batches and loads of the table wait while its rows get their entries, has so many rows
+// and about so many bytes of entries at most.
+const (
+	chunkRows  = 4096
+	chunkBytes = 1 << 20
+)
 
-// EnsureIndexes makes exactly these indexes exist: it builds what is missing by scanning the tables, and drops
-// what is not named. Interrupted, it can be called again; an index that was being built begins anew. It waits for
-// the batch under way, and batches and loads wait for it. Snapshots taken before do not see new indexes.
+// EnsureIndexes makes exactly these indexes exist. It may be called while batches are committed and tables are loaded.
+//
+// What is missing is declared first, from when on every batch maintains it, then filled by scanning the table in chunks, in
+// between batches, and then declared ready: until then a lookup in it is refused with ErrNoIndex, and so it is for ever in
+// snapshots taken before. What is not named is dropped at once; snapshots taken before go on using it. A call waits for the
+// one before.
+//
+// Interrupted, it can be called again; an index that was being filled begins anew.
 func (m *Mirror) EnsureIndexes(ctx context.Context, indexes []Index, progress ...BuildProgress) error {
-	m.writer.Lock()
-	defer m.writer.Unlock()
-	next, missing, err := m.redeclare(indexes)
+	select {
+	case m.ensuring <- struct{}{}:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	defer func() { <-m.ensuring }()
+	missing, err := m.redeclare(indexes)
 	if err != nil {
 		return fmt.Errorf("declare indexes: %w", err)
 	}
-	byTable := map[uint32][]*index{}
-	var order []uint32
-	for _, ix := range missing {
-		if byTable[ix.OID] == nil {
-			order = append(order, ix.OID)
+	for _, f := range m.fillings(missing) {
+		for done := false; !done && err == nil; {
+			if done, err = f.step(ctx, chunkRows); err == nil {
+				f.report(progress, done)
+			}
 		}
-		byTable[ix.OID] = append(byTable[ix.OID], ix)
-	}
-	for _, oid := range order {
-		if next, err = m.build(ctx, next, oid, byTable[oid], progress); err != nil {
-			return fmt.Errorf("build indexes of table %d: %w", oid, err)
+		if err == nil {
+			err = f.finish()
+		}
+		if err != nil {
+			return fmt.Errorf("build indexes of table %d: %w", f.t.oid, err)
 		}
 	}
 	return nil
 }
 
-// redeclare drops the entries of indexes that are not wanted or were left half built, and declares what is new.
-func (m *Mirror) redeclare(wanted []Index) (next *declarations, missing []*index, err error) {
+// redeclare drops the entries of indexes that are not wanted or were left half filled, and declares what is new.
+func (m *Mirror) redeclare(wanted []Index) (missing []*index, err error) {
+	m.writer.Lock()
+	defer m.writer.Unlock()
 	have := m.declared.Load()
-	next = &declarations{Next: have.Next}
+	next := &declarations{Next: have.Next}
 	kv := m.db.NewBatch()
 	defer kv.Close()
 	for _, ix := range have.Indexes {
@@ -54,44 +69,49 @@ func (m *Mirror) redeclare(wanted []Index) (next *declarations, missing []*index
 		}
 		lower, upper := bounds(spaceIndex, ix.ID)
 		if err := kv.DeleteRange(lower, upper, nil); err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 	}
 	for _, ix := range wanted {
 		if len(ix.Columns) == 0 {
-			return nil, nil, fmt.Errorf("index of table %d has no columns", ix.OID)
+			return nil, fmt.Errorf("index of table %d has no columns", ix.OID)
 		}
 		if slices.ContainsFunc(next.Indexes, func(have *index) bool { return have.equal(ix) }) {
 			continue
 		}
-		fresh := &index{Index: ix, ID: next.Next}
+		fresh := &index{Index: ix, ID: next.Next, filling: true}
 		next.Next++
 		next.Indexes = append(next.Indexes, fresh)
 		missing = append(missing, fresh)
 	}
 	if kv.Empty() && len(missing) == 0 {
-		return next, nil, nil
+		return nil, nil
 	}
+	return missing, m.declare(kv, next)
+}
+
+// declare stores the declarations, with what else is in kv, and has every table go by them. Snapshots see all of it or
+// nothing. The caller holds writer: no batch is under way.
+func (m *Mirror) declare(kv *pebble.Batch, d *declarations) error {
 	m.tablesMu.Lock()
 	defer m.tablesMu.Unlock()
 	for _, t := range m.tables {
 		t.mu.Lock() // no load goes by the old declarations
 		defer t.mu.Unlock()
 	}
-	if err := m.declare(kv, next); err != nil {
-		return nil, nil, err
-	}
-	for _, t := range m.tables {
-		t.redeclare(next)
-	}
-	return next, missing, nil
-}
-
-// declare stores the declarations, with what else is in kv. Snapshots see both or neither.
-func (m *Mirror) declare(kv *pebble.Batch, d *declarations) error {
 	if err := setJSON(kv, metaKey(metaIndexes), d); err != nil {
 		return err
 	}
+	if err := m.applyDeclared(kv, d); err != nil {
+		return err
+	}
+	for _, t := range m.tables {
+		t.redeclare(d)
+	}
+	return nil
+}
+
+func (m *Mirror) applyDeclared(kv *pebble.Batch, d *declarations) error {
 	m.commit.Lock()
 	defer m.commit.Unlock()
 	if err := m.db.Apply(kv, pebble.Sync); err != nil {
@@ -101,18 +121,110 @@ func (m *Mirror) declare(kv *pebble.Batch, d *declarations) error {
 	return nil
 }
 
-// build fills new indexes of one table and declares them ready. A load under way waits.
-func (m *Mirror) build(ctx context.Context, d *declarations, oid uint32, indexes []*index, progress []BuildProgress) (*declarations, error) {
-	t := m.table(oid)
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	rows, err := m.fill(ctx, t, indexes, progress)
-	if err != nil {
-		return nil, err
+// filling is the filling of new indexes of one table. Rows that are written meanwhile get their entries from whoever
+// writes them, and those that the filling has yet to come to get the same ones again.
+type filling struct {
+	m       *Mirror
+	t       *table
+	indexes []*index
+	columns map[uint32][][]int // by schema, for each index
+	next    []byte             // key of the database from which on rows have no entries yet
+	rows    int64
+}
+
+// fillings are the fillings of indexes, one for each table.
+func (m *Mirror) fillings(missing []*index) (fillings []*filling) {
+	for _, ix := range missing {
+		i := slices.IndexFunc(fillings, func(f *filling) bool { return f.t.oid == ix.OID })
+		if i < 0 {
+			i = len(fillings)
+			lower, _ := bounds(spaceRow, ix.OID)
+			fillings = append(fillings, &filling{m: m, t: m.table(ix.OID), columns: map[uint32][][]int{}, next: lower})
+		}
+		fillings[i].indexes = append(fillings[i].indexes, ix)
 	}
-	next := &declarations{Next: d.Next}
-	for _, ix := range d.Indexes {
-		if slices.Contains(indexes, ix) {
+	return fillings
+}
+
+// step writes the entries of the next rows, and says whether those were the last ones. It holds the table's lock: the rows
+// are as the last batch left them, and stay so until their entries are written.
+func (f *filling) step(ctx context.Context, most int) (done bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return false, context.Cause(ctx)
+	}
+	f.t.mu.Lock()
+	defer f.t.mu.Unlock()
+	_, upper := bounds(spaceRow, f.t.oid)
+	it, err := f.m.db.NewIter(&pebble.IterOptions{LowerBound: f.next, UpperBound: upper})
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = closeWith(it, err) }()
+	kv := f.m.db.NewBatch()
+	defer kv.Close()
+	n := 0
+	valid := it.First()
+	for ; valid && n < most && kv.Len() < chunkBytes; valid = it.Next() {
+		if err := f.add(kv, it.Key()[prefixLen:], it.Value()); err != nil {
+			return false, err
+		}
+		n++
+	}
+	if err := it.Error(); err != nil {
+		return false, err
+	}
+	var next []byte
+	if valid {
+		next = slices.Clone(it.Key())
+	}
+	if err := f.m.db.Apply(kv, pebble.NoSync); err != nil {
+		return false, err
+	}
+	f.next, f.rows = next, f.rows+int64(n)
+	return !valid, nil
+}
+
+// add stages the entries of one row.
+func (f *filling) add(kv *pebble.Batch, key, value []byte) error {
+	rec, err := decodeRecord(value)
+	if err != nil {
+		return err
+	}
+	at, ok := f.columns[rec.schema]
+	if !ok {
+		if at, err = f.m.columnsOf(rec.schema, f.indexes); err != nil {
+			return err
+		}
+		f.columns[rec.schema] = at
+	}
+	var entry []byte
+	for i, ix := range f.indexes {
+		var has bool
+		if entry, has = appendEntry(entry[:0], ix, at[i], rec.row, key); !has {
+			continue
+		}
+		if err := kv.Set(entry, nil, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *filling) report(progress []BuildProgress, done bool) {
+	for _, report := range progress {
+		report(f.t.oid, f.rows, done)
+	}
+}
+
+// finish declares the indexes ready. What was written before, their entries too, is durable then.
+func (f *filling) finish() error {
+	m := f.m
+	m.writer.Lock()
+	defer m.writer.Unlock()
+	have := m.declared.Load()
+	next := &declarations{Next: have.Next}
+	for _, ix := range have.Indexes {
+		if slices.Contains(f.indexes, ix) {
 			ix = &index{Index: ix.Index, ID: ix.ID, Ready: true}
 		}
 		next.Indexes = append(next.Indexes, ix)
@@ -120,73 +232,9 @@ func (m *Mirror) build(ctx context.Context, d *declarations, oid uint32, indexes
 	kv := m.db.NewBatch()
 	defer kv.Close()
 	if err := m.declare(kv, next); err != nil {
-		return nil, err
-	}
-	t.redeclare(next)
-	for _, report := range progress {
-		report(oid, rows, true)
-	}
-	m.log.Info("mirror indexes built", "table", t.state.Name, "indexes", len(indexes), "rows", rows)
-	return next, nil
-}
-
-// fill scans the table and writes the entries, in bounded batches.
-func (m *Mirror) fill(ctx context.Context, t *table, indexes []*index, progress []BuildProgress) (rows int64, err error) {
-	lower, upper := bounds(spaceRow, t.oid)
-	it, err := m.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
-	if err != nil {
-		return 0, err
-	}
-	defer func() { err = closeWith(it, err) }()
-	kv := m.db.NewBatch()
-	defer func() { kv.Close() }()
-	columns := map[uint32][][]int{}
-	var entry []byte
-	for it.First(); it.Valid(); it.Next() {
-		rec, err := decodeRecord(it.Value())
-		if err != nil {
-			return rows, err
-		}
-		at, ok := columns[rec.schema]
-		if !ok {
-			if at, err = m.columnsOf(rec.schema, indexes); err != nil {
-				return rows, err
-			}
-			columns[rec.schema] = at
-		}
-		for i, ix := range indexes {
-			var has bool
-			if entry, has = appendEntry(entry[:0], ix, at[i], rec.row, it.Key()[prefixLen:]); has {
-				if err := kv.Set(entry, nil, nil); err != nil {
-					return rows, err
-				}
-			}
-		}
-		rows++
-		if kv.Len() < buildBatchBytes {
-			continue
-		}
-		if err := m.flushEntries(ctx, kv); err != nil {
-			return rows, err
-		}
-		for _, report := range progress {
-			report(t.oid, rows, false)
-		}
-	}
-	if err := it.Error(); err != nil {
-		return rows, err
-	}
-	return rows, m.flushEntries(ctx, kv)
-}
-
-func (m *Mirror) flushEntries(ctx context.Context, kv *pebble.Batch) error {
-	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := m.db.Apply(kv, pebble.NoSync); err != nil {
-		return err
-	}
-	kv.Reset()
+	m.log.Info("mirror indexes built", "table", f.t.oid, "indexes", len(f.indexes), "rows", f.rows)
 	return nil
 }
 

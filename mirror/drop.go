@@ -66,8 +66,10 @@ func (m *Mirror) dropTable(t *table) error {
 		id    uint32
 	}
 	spaces := []keyspace{{spaceRow, t.oid}, {spaceTombstone, t.oid}, {spaceUnfilled, t.oid}}
-	for _, ix := range t.indexes {
-		spaces = append(spaces, keyspace{spaceIndex, ix.ID})
+	for _, ix := range m.declared.Load().Indexes { // also those that a crash left half filled
+		if ix.OID == t.oid {
+			spaces = append(spaces, keyspace{spaceIndex, ix.ID})
+		}
 	}
 	for _, s := range spaces {
 		lower, upper := bounds(s.space, s.id)

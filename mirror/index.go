@@ -22,11 +22,13 @@ func (ix Index) equal(other Index) bool {
 
 func (ix Index) String() string { return fmt.Sprintf("%d%v", ix.OID, ix.Columns) }
 
-// index is a declared index. Its number names its keyspace and is never used again.
+// index is a declared index. Its number names its keyspace and is never used again. It is immutable.
 type index struct {
 	Index
 	ID    uint32 `json:"id"`
-	Ready bool   `json:"ready"` // built; else it is being built, or was when the process ended
+	Ready bool   `json:"ready"` // filled; else it is being filled, or was when the process ended
+
+	filling bool // by this process: batches and loads maintain it, nobody looks into it
 }
 
 // declarations are all indexes. They are immutable once shared.
@@ -35,7 +37,7 @@ type declarations struct {
 	Indexes []*index `json:"indexes"`
 }
 
-// find is the built index with these columns, or nil.
+// find is the filled index with these columns, or nil.
 func (d *declarations) find(ix Index) *index {
 	for _, have := range d.Indexes {
 		if have.Ready && have.equal(ix) {
@@ -45,14 +47,14 @@ func (d *declarations) find(ix Index) *index {
 	return nil
 }
 
-// of are the built indexes of a table.
+// of are the indexes of a table that whoever writes to it maintains.
 func (d *declarations) of(oid uint32) []*index {
 	if d == nil {
 		return nil
 	}
 	var indexes []*index
 	for _, ix := range d.Indexes {
-		if ix.Ready && ix.OID == oid {
+		if (ix.Ready || ix.filling) && ix.OID == oid {
 			indexes = append(indexes, ix)
 		}
 	}

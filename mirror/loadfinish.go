@@ -60,7 +60,7 @@ func (m *Mirror) FinishLoad(ctx context.Context, oid uint32) error {
 		err = m.await(ctx, point)
 	}
 	if err == nil {
-		err = m.finishLoad(t)
+		err = m.finishLoad(t, point)
 	}
 	if err != nil {
 		return fmt.Errorf("finish load of table %d: %w", oid, err)
@@ -107,7 +107,7 @@ func (m *Mirror) await(ctx context.Context, lsn pglogrepl.LSN) error {
 	}
 }
 
-func (m *Mirror) finishLoad(t *table) error {
+func (m *Mirror) finishLoad(t *table, point pglogrepl.LSN) error {
 	m.writer.Lock() // no batch goes by the table's being incomplete
 	defer m.writer.Unlock()
 	t.mu.Lock()
@@ -125,7 +125,7 @@ func (m *Mirror) finishLoad(t *table) error {
 		return err
 	}
 	state := t.state
-	state.Complete = true
+	state.Complete, state.LoadedAt = true, point
 	if err := m.saveState(t, state, kv, pebble.Sync); err != nil {
 		return err
 	}

@@ -23,6 +23,9 @@ type LoadRange struct {
 type LoadState struct {
 	Ranges   []LoadRange
 	Complete bool
+	// LoadedAt is the consistent point of the newest snapshot that a complete table was loaded from. Whatever was made of the
+	// table at a progress whose LSN is less was made of an earlier load, if of any: no event says what became different.
+	LoadedAt pglogrepl.LSN
 }
 
 // StartLoad begins the initial load of a table, durably. The stream may have brought rows before; they are kept.
@@ -101,7 +104,7 @@ func (m *Mirror) LoadState(oid uint32) (LoadState, bool, error) {
 	if shown == nil {
 		return LoadState{}, false, nil
 	}
-	return LoadState{Ranges: slices.Clone(shown.Ranges), Complete: shown.Complete}, true, nil
+	return LoadState{Ranges: slices.Clone(shown.Ranges), Complete: shown.Complete, LoadedAt: shown.LoadedAt}, true, nil
 }
 
 // Loaded says whether the table's initial load is complete. It does not wait.

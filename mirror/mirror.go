@@ -19,7 +19,7 @@ type Schemas interface {
 }
 
 // Mirror is the local copy of the captured tables. Its methods may be called from any goroutine; see Begin,
-// EnsureIndexes and the methods of loading for which of them wait for each other.
+// DropTable and the methods of loading for which of them wait for each other.
 //
 // Locks are taken in this order: writer, a table's mu (the batch holds those of all its tables), commit.
 type Mirror struct {
@@ -34,7 +34,8 @@ type Mirror struct {
 	tablesMu sync.RWMutex
 	tables   map[uint32]*table
 
-	declared atomic.Pointer[declarations] // the indexes that are built; replaced under writer
+	ensuring chan struct{}                // held by EnsureIndexes
+	declared atomic.Pointer[declarations] // replaced under writer
 
 	commit  sync.Mutex // makes a batch and its position visible as one
 	pos     position
@@ -52,7 +53,7 @@ func Open(cfg Config, schemas Schemas, log *slog.Logger) (*Mirror, error) {
 	}
 	m := &Mirror{
 		cfg: cfg, schemas: schemas, log: log, db: db, lock: lock,
-		tables: map[uint32]*table{}, changed: make(chan struct{}),
+		tables: map[uint32]*table{}, changed: make(chan struct{}), ensuring: make(chan struct{}, 1),
 	}
 	if err := m.restore(); err != nil {
 		return nil, errors.Join(fmt.Errorf("open mirror %s: %w", cfg.Dir, err), db.Close(), lock.Close())

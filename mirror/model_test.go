@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -71,6 +72,12 @@ type model struct {
 	resumed  bool                   // the load went on after a crash
 	complete bool
 	indexes  []Index
+	fillings []*filling // of some of them, under way
+
+	// the capture
+	captured  bool
+	published int          // history before it was not sent, since the table was added
+	journaled map[int]bool // by place in the history: whether the change is in the journal, once it was delivered
 }
 
 func TestMirrorEqualsSourceWhateverTheOrder(t *testing.T) {
@@ -89,6 +96,10 @@ func TestMirrorEqualsSourceWhateverTheOrder(t *testing.T) {
 			"finish":   md.tryFinish,
 			"alter":    md.alter,
 			"index":    md.declare,
+			"fill":     md.fill,
+			"fill on":  md.fill,
+			"remove":   md.removeTable,
+			"add":      md.addTable,
 			"crash":    md.crash,
 			"reload":   md.reload,
 		})
@@ -100,7 +111,7 @@ func TestMirrorEqualsSourceWhateverTheOrder(t *testing.T) {
 func newModel(t *rapid.T) *model {
 	md := &model{
 		t: t, registry: &registry{}, fs: vfs.NewCrashableMem(), rows: map[string]content{}, wal: 1000,
-		points: map[pglogrepl.LSN]bool{}, full: rapid.IntRange(0, 4).Draw(t, "full") == 0,
+		points: map[pglogrepl.LSN]bool{}, captured: true, journaled: map[int]bool{}, full: rapid.IntRange(0, 4).Draw(t, "full") == 0,
 	}
 	md.schema = md.register("id", "fk", "big1", "big2", "n")
 	for range rapid.IntRange(0, 8).Draw(t, "rows") {
@@ -352,6 +363,9 @@ func (md *model) deliverSome(n int) {
 	defer b.Discard()
 	for i := next; i < next+n; i++ {
 		change := md.history[i]
+		if !md.arrives(i) {
+			continue
+		}
 		ev := change.ev
 		if err := b.Apply(&ev); err != nil {
 			md.t.Fatal(err)
@@ -361,12 +375,84 @@ func (md *model) deliverSome(n int) {
 	if rapid.IntRange(0, 9).Draw(md.t, "discard") == 0 {
 		return
 	}
+	for i := next; i < next+n; i++ {
+		md.journaled[i] = md.arrives(i)
+	}
 	last := md.history[next+n-1]
 	lsn := pglogrepl.LSN(0)
 	if last.end {
 		lsn = last.ev.Transaction.EndLSN
 	}
 	md.must(b.Commit(event.Offset(next+n), lsn, last.end))
+}
+
+// arrives says whether a change comes to the mirror: what was journaled does so again after a crash.
+func (md *model) arrives(i int) bool {
+	if is, delivered := md.journaled[i]; delivered {
+		return is
+	}
+	return md.captured && i >= md.published
+}
+
+// removeTable ends the capture, between two deliveries.
+func (md *model) removeTable(t *rapid.T) {
+	md.t = t
+	if !md.captured || rapid.IntRange(0, 2).Draw(t, "really") > 0 {
+		t.Skip()
+	}
+	md.dropTable()
+	md.captured, md.complete, md.sessions = false, false, nil
+}
+
+// dropTable drops the table of a mirror that has caught up with the journal.
+func (md *model) dropTable() {
+	for _, behind := md.journaled[int(md.m.Position())]; behind; _, behind = md.journaled[int(md.m.Position())] {
+		md.deliverSome(1)
+	}
+	md.must(md.m.DropTable(modelTable))
+	md.gone()
+}
+
+// gone sees to it that nothing of the table is there.
+func (md *model) gone() {
+	md.t.Helper()
+	if len(md.m.Tables()) > 0 || md.m.Loaded(modelTable) {
+		md.t.Fatalf("the mirror knows %v", md.m.Tables())
+	}
+	it, err := md.m.db.NewIter(&pebble.IterOptions{UpperBound: []byte{byte(spaceMeta)}})
+	md.must(err)
+	if it.First() {
+		md.t.Errorf("left over of a dropped table: %q", it.Key())
+	}
+	md.must(it.Close())
+	for _, s := range []space{spaceRow, spaceTable, spaceUnfilled} {
+		it, err := md.m.db.NewIter(&pebble.IterOptions{LowerBound: []byte{byte(s)}, UpperBound: []byte{byte(s) + 1}})
+		md.must(err)
+		if it.First() {
+			md.t.Errorf("left over of a dropped table: %q", it.Key())
+		}
+		md.must(it.Close())
+	}
+}
+
+// addTable begins the capture again. The source sends what comes from now on, and the end of the last transaction.
+func (md *model) addTable(t *rapid.T) {
+	md.t = t
+	if md.captured {
+		t.Skip()
+	}
+	md.published = max(int(md.m.Position()), len(md.history)-rapid.IntRange(0, 3).Draw(t, "sent of the last transaction"))
+	if from := slices.IndexFunc(md.history, func(c sourceChange) bool { return c.ev.Transaction == md.history[len(md.history)-1].ev.Transaction }); from >= 0 {
+		md.published = max(md.published, from)
+	}
+	md.deliverSome(rapid.IntRange(0, 4).Draw(t, "changes before the capture"))
+	md.dropTable()
+	md.captured = true
+	md.deliverSome(rapid.IntRange(0, 4).Draw(t, "changes before the load"))
+	if rapid.Bool().Draw(t, "crash") {
+		md.crash(t)
+	}
+	md.startLoad()
 }
 
 // checkEvent: what the event says after Apply is the truth, and all of it when the table is complete.
@@ -402,6 +488,9 @@ func (md *model) reload(t *rapid.T) {
 	if !md.complete {
 		t.Skip()
 	}
+	if rapid.Bool().Draw(t, "dropped") {
+		md.dropTable()
+	}
 	md.startLoad()
 }
 
@@ -430,7 +519,7 @@ func (md *model) newSession() *session {
 // load loads some rows of one range, which it finishes when there are no more.
 func (md *model) load(t *rapid.T) {
 	md.t = t
-	if md.complete || len(md.sessions) == 0 {
+	if !md.captured || md.complete || len(md.sessions) == 0 {
 		t.Skip()
 	}
 	i := rapid.IntRange(0, len(md.ranges)-1).Draw(t, "range")
@@ -474,7 +563,7 @@ func (md *model) tryFinish(t *rapid.T) {
 	md.t = t
 	state, _, err := md.m.LoadState(modelTable)
 	md.must(err)
-	if md.complete || slices.ContainsFunc(state.Ranges, func(r LoadRange) bool { return !r.Done }) {
+	if !md.captured || md.complete || slices.ContainsFunc(state.Ranges, func(r LoadRange) bool { return !r.Done }) {
 		t.Skip()
 	}
 	md.deliverAll()
@@ -516,7 +605,38 @@ func (md *model) declare(t *rapid.T) {
 			md.indexes = append(md.indexes, Index{OID: modelTable, Columns: columns})
 		}
 	}
-	md.must(md.m.EnsureIndexes(t.Context(), md.indexes))
+	missing, err := md.m.redeclare(md.indexes)
+	md.must(err)
+	md.fillings = md.m.fillings(missing)
+}
+
+// fill goes on with the filling of indexes by some rows.
+func (md *model) fill(t *rapid.T) {
+	md.t = t
+	if len(md.fillings) == 0 {
+		t.Skip()
+	}
+	md.fillSome(rapid.IntRange(1, 3).Draw(t, "rows"))
+}
+
+func (md *model) fillSome(n int) {
+	f := md.fillings[0]
+	done, err := f.step(md.t.Context(), n)
+	md.must(err)
+	if done {
+		md.must(f.finish())
+		md.fillings = md.fillings[1:]
+	}
+}
+
+// ready are the indexes that may be looked into.
+func (md *model) ready() (indexes []Index) {
+	for _, ix := range md.m.declared.Load().Indexes {
+		if ix.Ready {
+			indexes = append(indexes, ix.Index)
+		}
+	}
+	return indexes
 }
 
 // crash goes on with what a crash of the machine would have left on disk.
@@ -532,6 +652,7 @@ func (md *model) crash(t *rapid.T) {
 			}
 		}()
 	}
+	ready := md.ready()
 	md.fs = md.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rapid.IntRange(0, 100).Draw(t, "kept"), RNG: rand.New(rand.NewPCG(seed, 0))})
 	md.old = append(md.old, md.m)
 	md.m = nil
@@ -541,6 +662,12 @@ func (md *model) crash(t *rapid.T) {
 	}
 	md.sessions = nil
 	md.resumed = true
+	if md.fillings, md.indexes = nil, md.ready(); !slices.EqualFunc(md.indexes, ready, Index.equal) {
+		t.Fatalf("indexes %v are ready after a crash, were %v", md.indexes, ready)
+	}
+	if !md.captured {
+		md.gone()
+	}
 }
 
 func (md *model) deliverAll() {
@@ -552,6 +679,9 @@ func (md *model) deliverAll() {
 
 // drain finishes everything and compares.
 func (md *model) drain() {
+	if !md.captured {
+		md.addTable(md.t)
+	}
 	state, _, err := md.m.LoadState(modelTable)
 	md.must(err)
 	for i, r := range state.Ranges {
@@ -566,6 +696,7 @@ func (md *model) drain() {
 	if !md.complete {
 		md.finish()
 	}
+	md.fillings = nil
 	md.must(md.m.EnsureIndexes(md.t.Context(), []Index{{OID: modelTable, Columns: []string{"fk"}}, {OID: modelTable, Columns: []string{"big1"}}}))
 	md.indexes = []Index{{OID: modelTable, Columns: []string{"fk"}}, {OID: modelTable, Columns: []string{"big1"}}}
 	md.check()
@@ -574,6 +705,9 @@ func (md *model) drain() {
 // check compares the mirror with the source, byte by byte of the keyspaces, with the stream at its end.
 func (md *model) check() {
 	md.t.Helper()
+	for len(md.fillings) > 0 {
+		md.fillSome(2)
+	}
 	have, entries := map[string]string{}, map[string]bool{}
 	it, err := md.m.db.NewIter(&pebble.IterOptions{})
 	md.must(err)
@@ -605,6 +739,9 @@ func (md *model) check() {
 		md.t.Fatalf("mirror has\n%v\nwant\n%v", have, want)
 	}
 	for it.SeekGE([]byte{byte(spaceIndex)}); it.Valid() && space(it.Key()[0]) == spaceIndex; it.Next() {
+		if id := binary.BigEndian.Uint32(it.Key()[1:]); slices.ContainsFunc(md.m.declared.Load().Indexes, func(ix *index) bool { return ix.ID == id && !ix.Ready && !ix.filling }) {
+			continue // a crash left it half filled; it will be dropped
+		}
 		if !entries[string(it.Key())] {
 			md.t.Fatalf("index entry %q has no row", it.Key())
 		}

@@ -40,13 +40,14 @@ type tableState struct {
 	Ranges      []LoadRange   `json:"ranges,omitempty"`       //
 	TruncatedAt pglogrepl.LSN `json:"truncated_at,omitempty"` // commit LSN of the last TRUNCATE while loading
 	Floor       pglogrepl.LSN `json:"floor,omitempty"`        // snapshots before it are too old: rows were dropped then
+	LoadedAt    pglogrepl.LSN `json:"loaded_at,omitempty"`    // the newest snapshot that it was loaded from, when Complete
 }
 
 // setState makes state the table's, for those who hold mu and for those who only look.
 func (t *table) setState(state tableState) {
 	t.state = state
 	if state.Started {
-		t.shown.Store(&LoadState{Ranges: state.Ranges, Complete: state.Complete})
+		t.shown.Store(&LoadState{Ranges: state.Ranges, Complete: state.Complete, LoadedAt: state.LoadedAt})
 	}
 }
 
