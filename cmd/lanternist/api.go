@@ -11,6 +11,7 @@ import (
 	"github.com/lanternist/lanternist/httpapi"
 	"github.com/lanternist/lanternist/projectors"
 	"github.com/lanternist/lanternist/projectors/cache"
+	"github.com/lanternist/lanternist/projectors/search"
 	"github.com/lanternist/lanternist/views"
 )
 
@@ -26,7 +27,7 @@ func newAPI(n *daemon) (*httpapi.Server, error) {
 		return nil, err
 	}
 	source := event.Source{SystemID: n.source.SystemID, Database: n.source.Database}
-	return httpapi.New(httpapi.Config{
+	api, err := httpapi.New(httpapi.Config{
 		Listen: n.cfg.HTTP.Listen, Token: n.cfg.HTTP.Token.Reveal(),
 		TLSCert: n.cfg.Path(n.cfg.HTTP.TLSCert), TLSKey: n.cfg.Path(n.cfg.HTTP.TLSKey),
 		Epoch: n.epoch(), SourceURL: n.cfg.Source.URL.Reveal(), Version: version,
@@ -36,6 +37,25 @@ func newAPI(n *daemon) (*httpapi.Server, error) {
 		Load: n.loadStatus, Metrics: registry,
 		Envelope: func(dst []byte, ev *event.Event) ([]byte, error) { return event.AppendEnvelope(dst, ev, source), nil },
 	}, n.log)
+	if err != nil {
+		return nil, err
+	}
+	n.serving = func(view string) { n.serve(api, view) }
+	return api, nil
+}
+
+// serve has the API read a view as its projectors write it now.
+func (n *daemon) serve(api *httpapi.Server, view string) {
+	n.swapping.Lock() // else what was found out first could be told last
+	defer n.swapping.Unlock()
+	for _, v := range n.apiViews() {
+		if v.Definition.Name() != view {
+			continue
+		}
+		if err := api.PutView(v); err != nil {
+			n.log.Error("view not served by its new definition", "view", view, "error", err)
+		}
+	}
 }
 
 // loadStatus is how far the first load is.
@@ -53,16 +73,19 @@ func (n *daemon) apiViews() []*httpapi.View {
 	var all []*httpapi.View
 	byName := map[string]*httpapi.View{}
 	for _, r := range n.runners {
-		v := byName[r.view.Name()]
+		now := r.Definition()
+		v := byName[now.View.Name()]
 		if v == nil {
-			v = &httpapi.View{Definition: r.view}
-			byName[r.view.Name()] = v
+			v = &httpapi.View{Definition: now.View}
+			byName[now.View.Name()] = v
 			all = append(all, v)
 		}
-		if r.search != nil {
-			v.Search = &httpapi.SearchSink{Documents: r.search, Projector: r}
-		} else {
-			v.Cache = &httpapi.CacheSink{Documents: cache.NewReader(r.cache, n.composeFor(r.view)), Projector: r}
+		switch store := now.Store.(type) {
+		case *search.Store:
+			v.Search = &httpapi.SearchSink{Documents: store, Projector: r}
+		case *cache.Store:
+			v.Definition = now.View
+			v.Cache = &httpapi.CacheSink{Documents: cache.NewReader(store, n.composeFor(now.View)), Projector: r}
 		}
 	}
 	return all

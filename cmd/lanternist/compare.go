@@ -93,14 +93,14 @@ func (n *daemon) compareShop(ctx context.Context) (shop.Comparison, error) {
 	}
 	sinks := map[string]map[string]shop.Documents{}
 	for _, r := range n.runners {
-		name := r.view.Name()
+		name := r.view().Name()
 		if sinks[name] == nil {
 			sinks[name] = map[string]shop.Documents{}
 		}
-		if r.search != nil {
-			sinks[name]["Elasticsearch"] = searchDocuments(n.search.Store(r.view), r.search)
+		if r.search() != nil {
+			sinks[name]["Elasticsearch"] = searchDocuments(n.search.Store(r.view()), r.search())
 		} else {
-			sinks[name]["Redis"] = cacheDocuments(n.cache.Store(r.view), r.cache)
+			sinks[name]["Redis"] = cacheDocuments(n.cache.Store(r.view()), r.cache())
 		}
 	}
 	err = pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {

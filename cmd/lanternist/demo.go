@@ -314,7 +314,7 @@ func (n *daemon) waitUntilRunning(ctx context.Context, bar *progress) error {
 			switch {
 			case s.State == projectors.StateStopped && s.Error != "":
 				return fmt.Errorf("projector %s stopped: %s", r.Name(), s.Error)
-			case s.State == projectors.StateRunning:
+			case s.State == projectors.StateRunning, s.State == projectors.StatePending:
 				running++
 				done += totals[i]
 			case s.Build != nil:

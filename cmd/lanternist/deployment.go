@@ -46,24 +46,30 @@ type deployment struct {
 	search  *search.Client // nil when the configuration has none
 	cache   *cache.Client  // nil when the configuration has none
 	runners []*runner
+	// serving is told when readers of a view see documents of another definition; nil when there is no API.
+	serving func(view string)
+	indexes indexes
 
 	closers []func() error // in order of opening
 }
 
-// runner is a projector with the stores that its readers use.
+// runner is a projector. View and store are those of the documents that readers see, which may change at any time.
 type runner struct {
 	*projectors.Runner
-	view   *views.View
-	search *search.Store // nil unless it writes to Elasticsearch
-	cache  *cache.Store  // nil unless it writes to Redis
 }
 
-// store is where the projector writes.
-func (r *runner) store() projectors.Store {
-	if r.search != nil {
-		return r.search
-	}
-	return r.cache
+func (r *runner) view() *views.View { return r.Definition().View }
+
+// search is the store; nil unless it writes to Elasticsearch.
+func (r *runner) search() *search.Store {
+	s, _ := r.Definition().Store.(*search.Store)
+	return s
+}
+
+// cache is the store; nil unless it writes to Redis.
+func (r *runner) cache() *cache.Store {
+	s, _ := r.Definition().Store.(*cache.Store)
+	return s
 }
 
 // keyIdentity is where the source is remembered that journal and mirror belong to.
@@ -300,22 +306,20 @@ func (d *deployment) openMirror(ctx context.Context) (err error) {
 	if err := ingest.CatchUp(ctx, d.journal, d.mirror); err != nil {
 		return err
 	}
-	var indexes []mirror.Index
-	for _, v := range d.views {
-		indexes = append(indexes, v.Indexes()...)
-	}
-	return d.mirror.EnsureIndexes(ctx, indexes)
+	d.indexes.add(d.views...)
+	d.indexes.add(d.storedViews(ctx)...)
+	return d.indexes.ensure(ctx, d.mirror)
 }
 
 func (d *deployment) makeRunners() error {
 	for _, v := range d.views {
 		if v.Search() != nil {
-			if err := d.makeRunner(v, "search", &runner{view: v, search: d.search.Store(v)}); err != nil {
+			if err := d.makeRunner(projectors.Definition{View: v, Store: d.search.Store(v)}, "search"); err != nil {
 				return err
 			}
 		}
 		if v.Cache() != nil {
-			if err := d.makeRunner(v, "cache", &runner{view: v, cache: d.cache.Store(v)}); err != nil {
+			if err := d.makeRunner(projectors.Definition{View: v, Store: d.cache.Store(v)}, "cache"); err != nil {
 				return err
 			}
 		}
@@ -323,13 +327,20 @@ func (d *deployment) makeRunners() error {
 	return nil
 }
 
-func (d *deployment) makeRunner(v *views.View, sink string, r *runner) (err error) {
+func (d *deployment) makeRunner(def projectors.Definition, sink string) (err error) {
+	r, name := &runner{}, def.View.Name()
 	cfg := projectors.Config{
-		Name: v.Name() + "." + sink, Sink: sink, Epoch: d.epoch(),
+		Name: name + "." + sink, Sink: sink, Epoch: d.epoch(),
 		MaxAttempts: d.cfg.Projectors.MaxAttempts, KeepGenerations: keepGenerations(d.cfg),
 		Backoff: backoff.Config{Min: 50 * time.Millisecond, Max: d.cfg.Projectors.BackoffMax.D()},
+		Compile: d.compileFor(def.Store), RebuildOnRequest: !*d.cfg.Views.AutoRebuild,
+		Serving: func(projectors.Definition) {
+			if d.serving != nil {
+				d.serving(name)
+			}
+		},
 	}
-	if r.Runner, err = projectors.NewRunner(cfg, v, r.store(), d.mirror, d.journal, d.letters, d.log); err != nil {
+	if r.Runner, err = projectors.NewRunner(cfg, def.View, def.Store, d.mirror, d.journal, d.letters, d.log); err != nil {
 		return err
 	}
 	// Until the projector says what it needs, the journal keeps everything for it.

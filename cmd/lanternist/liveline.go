@@ -74,7 +74,7 @@ func (s *sample) take(n *daemon, traffic *shop.Traffic) {
 	s.events = n.pump.Events()
 	for _, r := range n.runners {
 		sink := &s.cache
-		if r.search != nil {
+		if r.search() != nil {
 			sink = &s.search
 		}
 		status := r.Status()

@@ -166,6 +166,7 @@ func (c *rebuildCmd) ask(ctx context.Context, client *client, bar *progress) ([]
 
 // alone runs what a daemon would, until the rebuild is done.
 func (c *rebuildCmd) alone(a *app, cfg *config.Config, bar *progress) (outcomes []rebuildOutcome, err error) {
+	*cfg.Views.AutoRebuild = false // this command says what is built
 	d, err := openDeployment(a.ctx, cfg, a.logger(config.Log{Level: "warn"}))
 	if err != nil {
 		return nil, err
@@ -175,8 +176,8 @@ func (c *rebuildCmd) alone(a *app, cfg *config.Config, bar *progress) (outcomes 
 	var targets []*runner
 	var names []string
 	for _, r := range d.runners {
-		names = append(names, r.view.Name())
-		if r.view.Name() == c.View {
+		names = append(names, r.view().Name())
+		if r.view().Name() == c.View {
 			targets = append(targets, r)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -59,6 +60,8 @@ type daemon struct {
 	loader *ingest.Loader
 	tables *ingest.Tables
 	api    *httpapi.Server
+
+	swapping sync.Mutex // held while the API is told by which definition a view is read
 }
 
 // newDaemon makes the moving parts. Nothing runs yet.

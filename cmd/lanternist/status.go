@@ -63,6 +63,9 @@ func (c *statusCmd) print(a *app, s *httpapi.Status) error {
 				notes += fmt.Sprintf("\n%s keeps generation %d, at %s, to go back to; see: lanternist rebuild --list %s\n", p.Projector, g.Number, g.LSN, p.View)
 			}
 		}
+		if p.Pending != "" {
+			notes += fmt.Sprintf("\n%s: pending: %s\n", p.Projector, p.Pending)
+		}
 		if p.Error != "" {
 			notes += fmt.Sprintf("\n%s: %s\n", p.Projector, p.Error)
 		}

@@ -26,8 +26,8 @@ func (s verifiedSink) Get(ctx context.Context, id string) (verify.Held, error) {
 func (n *daemon) verify(ctx context.Context, view string, o verify.Options, progress func(verify.Progress)) (*verify.Result, error) {
 	c := verify.Comparison{Truth: verify.Mirror{Mirror: n.mirror}, Ask: n.reader.RequestPosition}
 	for _, r := range n.runners {
-		if r.view.Name() == view {
-			c.View = r.view
+		if r.view().Name() == view {
+			c.View = r.view()
 			c.Sinks = append(c.Sinks, n.verifiedSink(r))
 		}
 	}
@@ -44,13 +44,15 @@ func (n *daemon) verify(ctx context.Context, view string, o verify.Options, prog
 }
 
 func (n *daemon) verifiedSink(r *runner) verify.Sink {
-	if r.search != nil {
+	now := r.Definition()
+	if store, ok := now.Store.(*search.Store); ok {
 		return verify.Sink{Name: "search", Projector: r.Runner, Documents: verifiedSink{
-			searchDocuments(n.search.Store(r.view), r.search), searchHeld(r.search),
+			searchDocuments(n.search.Store(now.View), store), searchHeld(store),
 		}}
 	}
+	store := r.cache()
 	return verify.Sink{Name: "cache", Projector: r.Runner, Documents: verifiedSink{
-		cacheDocuments(n.cache.Store(r.view), r.cache), cacheHeld(r.cache, r.view.Cache().TTL > 0),
+		cacheDocuments(n.cache.Store(now.View), store), cacheHeld(store, now.View.Cache().TTL > 0),
 	}}
 }
 
