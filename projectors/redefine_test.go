@@ -251,7 +251,9 @@ func TestChangedDefinitionWaitsForARebuild(t *testing.T) {
 // The live generation's definition cannot be compiled any more: it is served as it is.
 func TestDefinitionThatIsGone(t *testing.T) {
 	gone := func(cfg *Config) {
-		cfg.Compile = func(context.Context, string) (Definition, error) { return Definition{}, errors.New(`column "status" is gone`) }
+		cfg.Compile = func(context.Context, string) (Definition, error) {
+			return Definition{}, errors.New(`column "status" is gone`)
+		}
 	}
 	for _, c := range []struct {
 		name, reason string
@@ -327,7 +329,8 @@ func TestRedefineDuringAReplay(t *testing.T) {
 	s.reach(r, s.commit(insert(customers, "1", "Ada"), insert(orders, "1", "1", "new")))
 	following(t, r)
 	p := &replay{runner: r, def: r.served.Load(), keys: r.newReplayPiece()}
-	p.keys.addKey(orders.AppendKey(nil, insert(orders, "1", "1", "new").after))
+	key, _ := orders.AppendKey(nil, insert(orders, "1", "1", "new").after)
+	p.keys.addKey(key)
 	check(t, r.Redefine(context.Background(), Definition{View: changed, Store: sink}, nil, nil))
 	if err := p.flush(t.Context()); !errors.Is(err, errReplaced) {
 		t.Errorf("flush: %v", err)

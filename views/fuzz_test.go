@@ -50,6 +50,9 @@ func FuzzDefinitions(f *testing.F) {
 			if v.Name() == "" || v.Hash() == "" || v.Root() == nil || (v.Search() == nil && v.Cache() == nil) || len(v.Tables()) == 0 {
 				t.Fatalf("view %+v", v)
 			}
+			if v.Source() != "" {
+				sourceHolds(t, v)
+			}
 		}
 	})
 }

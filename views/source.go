@@ -50,6 +50,9 @@ func standalone(n *yaml.Node) *yaml.Node {
 		}
 		n = resolve(n)
 		own := &yaml.Node{Kind: n.Kind, Style: n.Style, Tag: n.Tag, Value: n.Value}
+		if isNull(own) {
+			own.Value, own.Style = "null", 0 // nothing at all would be read as text in some places
+		}
 		for _, child := range n.Content {
 			c := copied(child)
 			if c == nil {
