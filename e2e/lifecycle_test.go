@@ -2,8 +2,12 @@ package e2e
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"net/http"
+	"net/url"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -76,6 +80,7 @@ func TestSecondDaemonOnTheSameFoldersIsRefused(t *testing.T) {
 	d.stop()
 }
 
+// A view's file changes. While the new generation waits to be built, and while it is, readers' tokens are good on the old one.
 func TestChangedViewIsBuiltAnewAndPromoted(t *testing.T) {
 	t.Parallel()
 	in := installShop(t, options{}, small)
@@ -94,12 +99,30 @@ func TestChangedViewIsBuiltAnewAndPromoted(t *testing.T) {
 		return `SELECT t.id, t.doc || jsonb_build_object('dearest', (SELECT max(price) FROM products p WHERE p.category_id = t.id::int))
 			FROM (` + shop.Truth(view) + `) AS t (id, doc)`
 	}
+	in.autoRebuild(false)
 	d = in.start()
+	d.ready()
+	tr := in.startTraffic(randomSource(t).Uint64(), busyRate)
+	d.reach()
+	tr.stop()
+	d.reach()
+	in.compare(shop.Truth)
+	if now := in.status().generations(); !maps.Equal(now, before) {
+		t.Errorf("generations %v, want %v", now, before)
+	}
+	if _, stdout, stderr := in.run("status"); !strings.Contains(stdout, "category_page.cache: pending: definition changed: rebuild category_page builds it") {
+		t.Errorf("status says\n%s%s", stdout, stderr)
+	}
+	d.stop()
+
+	in.autoRebuild(true)
+	d = in.start()
+	tr = in.startTraffic(randomSource(t).Uint64(), busyRate)
+	devstack.Eventually(t, readyWithin, func() error { return in.get("/healthz", nil) })
+	reading, stop := make(chan error, 1), make(chan struct{})
+	go func() { reading <- in.readWithTokens("category_page", stop) }()
 	devstack.Eventually(t, readyWithin, func() error {
 		d.alive()
-		if err := in.get("/readyz", nil); err != nil {
-			return err
-		}
 		for projector, generation := range in.status().generations() {
 			want := before[projector]
 			if strings.HasPrefix(projector, "category_page.") {
@@ -109,12 +132,69 @@ func TestChangedViewIsBuiltAnewAndPromoted(t *testing.T) {
 				return fmt.Errorf("%s has generation %d, want %d", projector, generation, want)
 			}
 		}
-		return nil
+		return in.get("/readyz", nil)
 	})
+	close(stop)
+	if err := <-reading; err != nil {
+		t.Error(err)
+	}
+	tr.stop()
 	d.reach()
 	in.compare(truth)
 	d.nothingParked()
+
+	if code, stdout, stderr := in.run("rebuild", "--rollback", "category_page"); code != 0 {
+		t.Fatalf("going back to the old definition exited with %d:\n%s%s", code, stdout, stderr)
+	}
+	d.reach()
+	in.compare(shop.Truth)
 	d.stop()
+}
+
+// autoRebuild sets views.auto_rebuild.
+func (in *installation) autoRebuild(on bool) {
+	in.t.Helper()
+	text, err := os.ReadFile(in.file)
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	kept, _, found := strings.Cut(string(text), "views: ")
+	if !found {
+		in.t.Fatalf("no views in %s", text)
+	}
+	in.write("lanternist.yaml", fmt.Appendf(nil, "%sviews: {files: [views/*.yaml], auto_rebuild: %t}\n", kept, on))
+}
+
+// readWithTokens reads documents of a view in both sinks, each time with a token of now, until stop is closed. Every answer must
+// be one, and reflect the token.
+func (in *installation) readWithTokens(view string, stop <-chan struct{}) error {
+	for n := 0; ; n++ {
+		select {
+		case <-stop:
+			if n == 0 {
+				return errors.New("nothing was read")
+			}
+			return nil
+		default:
+		}
+		token := in.position()
+		for _, path := range []string{"/v1/views/" + view + "/1", "/v1/views/" + view + "/search"} {
+			query := url.Values{"after": {token}, "wait": {"20s"}}
+			if strings.HasSuffix(path, "search") {
+				query.Set("filter", "id:1")
+			}
+			a, err := in.ask(http.MethodGet, path, query)
+			if err != nil || a.status != http.StatusOK {
+				return fmt.Errorf("%s after %s: status %d %s %w", path, token, a.status, a.body, err)
+			}
+			if reached := a.lsn(in.t); reached < parseLSN(in.t, token) {
+				return fmt.Errorf("%s answers %s for %s", path, reached, token)
+			}
+			if strings.Contains(path, "search") && !strings.Contains(string(a.body), `"total":1`) {
+				return fmt.Errorf("%s does not find the document: %s", path, a.body)
+			}
+		}
+	}
 }
 
 func TestRebuildUnderTraffic(t *testing.T) {
