@@ -29,10 +29,11 @@ func split(parts []journal.Part, maxBytes int) [][]journal.Part {
 	return append(batches, parts[from:])
 }
 
-// cut divides a part before its event k.
+// cut divides a part before its event k, which need not be its change k: changes of tables that are not captured are left
+// out.
 func cut(p journal.Part, k int) (head, tail journal.Part) {
 	head, tail = p, p
 	head.Events, head.Complete, head.EndLSN = p.Events[:k], false, 0
-	tail.Events, tail.First = p.Events[k:], p.First+uint32(k)
+	tail.Events, tail.First = p.Events[k:], p.Events[k].Ordinal
 	return head, tail
 }

@@ -2,12 +2,14 @@ package ingest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
 	"sync"
 
+	"github.com/lanternist/lanternist/backoff"
 	"github.com/lanternist/lanternist/cdc"
 	"github.com/lanternist/lanternist/mirror"
 	"github.com/lanternist/lanternist/row"
@@ -73,8 +75,9 @@ func (t *Tables) Catalog() []*row.Schema {
 	return slices.Clone(t.catalog)
 }
 
-// Start puts right what an earlier process left, before or while the pump runs: what the mirror has of tables that are not
-// captured any more is dropped, and captured ones that are not complete are loaded. It does not touch the publication.
+// Start puts right what an earlier process left, while the pump runs or before: what the mirror has of tables that are not
+// captured any more is dropped, and captured ones that are not complete are loaded. The publication gets no table and
+// loses none.
 func (t *Tables) Start(ctx context.Context) error {
 	if err := t.begin(ctx); err != nil {
 		return err
@@ -83,8 +86,63 @@ func (t *Tables) Start(ctx context.Context) error {
 	if err := t.dropOthers(ctx, t.names); err != nil {
 		return err
 	}
-	t.loader.Add(t.catalog...)
+	var known, fresh []*row.Schema
+	for _, s := range t.catalog {
+		if _, begun, err := t.mirror.LoadState(s.OID); err != nil {
+			return err
+		} else if begun || t.mirror.Position() == 0 {
+			known = append(known, s)
+		} else {
+			fresh = append(fresh, s)
+		}
+	}
+	t.loader.Add(known...)
+	if len(fresh) == 0 {
+		return nil
+	}
+	// The publication may have got them a moment ago, from this process or from the one before.
+	if err := t.settle(ctx); err != nil {
+		return err
+	}
+	if err := t.forget(ctx, fresh); err != nil {
+		return err
+	}
+	t.loader.Add(fresh...)
 	return nil
+}
+
+// settle waits for as long as it takes to have the source send every change of new tables.
+func (t *Tables) settle(ctx context.Context) error {
+	waits := backoff.New(backoff.Config{})
+	for {
+		err := cdc.SettlePublication(ctx, t.source)
+		var refused *cdc.PublicationError
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case errors.As(err, &refused):
+			t.log.Warn("changes of new tables may be missed until the publication is settled", "error", err)
+			return nil
+		}
+		t.log.Warn("load of new tables waits", "error", err)
+		if err := waits.Wait(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// forget has the mirror drop what it has of tables.
+func (t *Tables) forget(ctx context.Context, tables []*row.Schema) error {
+	return t.pump.Do(ctx, func(context.Context) error {
+		for _, s := range tables {
+			if err := t.mirror.DropTable(s.OID); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // Add captures more tables, and returns their definitions as soon as their load has been queued; what is captured
@@ -163,7 +221,10 @@ func (t *Tables) publish(ctx context.Context, names []string) error {
 	if err != nil {
 		return err
 	}
-	return cdc.ApplyPublication(ctx, t.source, plan)
+	if err := cdc.ApplyPublication(ctx, t.source, plan); err != nil {
+		return err
+	}
+	return cdc.SettlePublication(ctx, t.source)
 }
 
 // Remove ends the capture of tables: changes of theirs are not journaled any more, and what the mirror has of them is
@@ -290,7 +351,7 @@ func (t *Tables) reload(ctx context.Context, names []string) error {
 		if err := t.loader.Remove(ctx, s.OID); err != nil {
 			return err
 		}
-		if err := t.pump.Do(ctx, func(context.Context) error { return t.mirror.DropTable(s.OID) }); err != nil {
+		if err := t.forget(ctx, []*row.Schema{s}); err != nil {
 			return err
 		}
 		t.loader.Add(s)

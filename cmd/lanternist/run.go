@@ -165,11 +165,9 @@ func (n *daemon) runIngest(ctx context.Context, bar *progress) error {
 	g.Go(func() error {
 		stop := n.showLoad(bar)
 		defer stop()
-		if err := n.tables.Start(ctx); err != nil {
-			return err
-		}
 		return n.loader.Run(ctx)
 	})
+	g.Go(func() error { return n.tables.Start(ctx) })
 	g.Go(func() error { return n.maintain(ctx) })
 	return n.explain(g.Wait())
 }
