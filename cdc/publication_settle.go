@@ -3,15 +3,17 @@ package cdc
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 )
 
-// A server that decodes a transaction remembers, for each table, whether the publication has it. Transactions that were open
-// when a table was added decode with what was true when they began. Before the releases below nothing told the server to
-// ask again after such a transaction, so that it went on not to send the table's changes, those of later transactions,
-// too, until something else made it forget what it remembered.
+// A server that decodes a transaction remembers, for each table, whether the publication has it, and which publications the
+// catalog said it is in. A transaction that was open when the table was added is decoded with the catalog as it was when it
+// began. Before the releases below nothing told the server to look again after such a transaction, so that it went on
+// not to send the table's changes, those of later transactions, too, until the table's entry in the publication changed.
 var rememberedTooLong = map[int]int{13: 21, 14: 18, 15: 13, 16: 9, 17: 5} // the first minor version that does not, by major
 
 // remembersTooLong says whether tables that were added to a publication have to be settled.
@@ -25,11 +27,15 @@ const settleWait = 100 * time.Millisecond
 
 // SettlePublication sees to it that the source sends every change of tables that have been added to the publication, of
 // every transaction that begins after it has returned. On servers of newer releases that is so anyway. On others it waits
-// for the transactions that are open now, for no longer than Config.CreateTimeout, and then has the server ask again what
-// the publication has: transactions that are open at that time have all begun when it had the tables. It returns a
-// PublicationError when that is not ours to do.
-func SettlePublication(ctx context.Context, cfg Config) error {
+// for the transactions that are open now, for no longer than Config.CreateTimeout, and then adds the tables once more, in
+// one step with taking them out: transactions that are open at that time have all begun when the publication had them. It
+// returns a PublicationError when that is not ours to do, and was not done by someone else.
+func SettlePublication(ctx context.Context, cfg Config, tables []string) error {
 	cfg = cfg.withDefaults()
+	names, err := parseTables(tables)
+	if err != nil {
+		return err
+	}
 	conn, err := Connect(ctx, cfg)
 	if err != nil {
 		return err
@@ -39,34 +45,93 @@ func SettlePublication(ctx context.Context, cfg Config) error {
 	if err != nil || !remembersTooLong(version) {
 		return err
 	}
-	return settlePublication(ctx, conn, cfg)
+	if err := settlePublication(ctx, conn, cfg, names); err != nil {
+		return fmt.Errorf("settle publication %s: %w", cfg.Publication, err)
+	}
+	return nil
 }
 
-func settlePublication(ctx context.Context, conn *pgx.Conn, cfg Config) error {
+func settlePublication(ctx context.Context, conn *pgx.Conn, cfg Config, names []tableName) error {
 	p, err := readPublication(ctx, conn, cfg.Publication)
 	if err != nil || p == nil {
 		return err
 	}
-	if err := awaitTransactions(ctx, conn, cfg); err != nil {
-		return fmt.Errorf("settle publication %s: %w", cfg.Publication, err)
-	}
-	// What is set is what is already so: a publication that does not send all operations is not captured.
-	sql := fmt.Sprintf("ALTER PUBLICATION %s SET (publish = 'insert, update, delete, truncate')", quoteIdentifier(cfg.Publication))
-	why, err := refusal(ctx, conn, cfg, p, nil)
+	relations, err := listRelations(ctx, conn)
 	if err != nil {
 		return err
 	}
-	if why != "" {
-		done, err := settledByOwner(ctx, conn, p)
-		if err != nil || done {
+	entries, err := publicationEntries(ctx, conn, p, relations.present(names))
+	if err != nil || len(entries) == 0 { // all tables, or whole schemas: it never was without them
+		return err
+	}
+	if err := awaitTransactions(ctx, conn, cfg); err != nil {
+		return err
+	}
+	name, oids := quoteIdentifier(cfg.Publication), make([]uint32, len(entries))
+	var taken, given []string
+	for i, e := range entries {
+		oids[i] = e.oid
+		taken, given = append(taken, e.onlySQL()), append(given, e.onlySQL()+e.columns)
+	}
+	plan := &PublicationPlan{Publication: cfg.Publication, SQL: []string{
+		fmt.Sprintf("ALTER PUBLICATION %s DROP TABLE %s", name, strings.Join(taken, ", ")),
+		fmt.Sprintf("ALTER PUBLICATION %s ADD TABLE %s", name, strings.Join(given, ", ")),
+	}}
+	if plan.Refused, err = refusal(ctx, conn, cfg, p, oids); err != nil {
+		return err
+	}
+	if plan.Refused != "" {
+		if done, err := settledByOwner(ctx, conn, p, oids); err != nil || done {
 			return err
 		}
-		return &PublicationError{Publication: cfg.Publication, Why: why, SQL: []string{sql}}
+		// The last statement changes nothing: settledByOwner goes by it.
+		plan.SQL = append(plan.SQL, fmt.Sprintf("ALTER PUBLICATION %s SET (publish = 'insert, update, delete, truncate')", name))
 	}
-	if _, err := conn.Exec(ctx, sql); err != nil {
-		return fmt.Errorf("settle publication %s: %s: %w", cfg.Publication, sql, err)
+	return ApplyPublication(ctx, cfg, plan)
+}
+
+// publicationEntry is a table that a publication lists.
+type publicationEntry struct {
+	catalogRelation
+	columns string // in parentheses, or "" for all
+}
+
+// publicationEntries are those of the tables that the publication lists by name.
+func publicationEntries(ctx context.Context, conn *pgx.Conn, p *publication, tables catalogRelations) (entries []publicationEntry, err error) {
+	version, err := serverVersion(conn.PgConn())
+	if err != nil {
+		return nil, err
 	}
-	return nil
+	columns := `''`
+	if version >= 150000 {
+		columns = `coalesce((SELECT ' (' || string_agg(quote_ident(a.attname), ', ' ORDER BY a.attnum) || ')' FROM pg_attribute a
+		                      WHERE a.attrelid = r.prrelid AND a.attnum = ANY(r.prattrs::int2[])), '')`
+	}
+	rows, err := conn.Query(ctx, `SELECT r.prrelid, `+columns+` FROM pg_publication_rel r WHERE r.prpubid = $1 AND r.prrelid = ANY($2::oid[])`, p.oid, oidsOf(tables))
+	if err != nil {
+		return nil, fmt.Errorf("read publication: %w", err)
+	}
+	var oid uint32
+	var list string
+	_, err = pgx.ForEachRow(rows, []any{&oid, &list}, func() error {
+		i := slices.IndexFunc(tables, func(r catalogRelation) bool { return r.oid == oid })
+		entries = append(entries, publicationEntry{tables[i], list})
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read publication: %w", err)
+	}
+	return entries, nil
+}
+
+// settledByOwner says whether the publication itself was written after the tables were added.
+func settledByOwner(ctx context.Context, conn *pgx.Conn, p *publication, tables []uint32) (done bool, err error) {
+	err = conn.QueryRow(ctx, `SELECT coalesce(age(p.xmin) <= (SELECT min(age(r.xmin)) FROM pg_publication_rel r WHERE r.prpubid = p.oid AND r.prrelid = ANY($2::oid[])), true)
+		FROM pg_publication p WHERE p.oid = $1`, p.oid, tables).Scan(&done)
+	if err != nil {
+		return false, fmt.Errorf("read publication: %w", err)
+	}
+	return done, nil
 }
 
 // awaitTransactions waits for the end of all transactions that are open now and have written something.
@@ -92,16 +157,6 @@ func awaitTransactions(ctx context.Context, conn *pgx.Conn, cfg Config) error {
 			return context.Cause(ctx)
 		}
 	}
-}
-
-// settledByOwner says whether the publication itself was written after its tables were added.
-func settledByOwner(ctx context.Context, conn *pgx.Conn, p *publication) (done bool, err error) {
-	err = conn.QueryRow(ctx, `SELECT coalesce(age(p.xmin) < (SELECT min(age(r.xmin)) FROM pg_publication_rel r WHERE r.prpubid = p.oid), true)
-		FROM pg_publication p WHERE p.oid = $1`, p.oid).Scan(&done)
-	if err != nil {
-		return false, fmt.Errorf("read publication: %w", err)
-	}
-	return done, nil
 }
 
 // openNow is an error that names the transactions that have written something and are open.

@@ -17,6 +17,15 @@ func (t tableName) isPattern() bool { return t.Name == "*" }
 // sql is the name for use in a statement.
 func (t tableName) sql() string { return quoteIdentifier(t.Namespace) + "." + quoteIdentifier(t.Name) }
 
+// TableNames names tables as Config.Tables does.
+func TableNames(tables []*row.Schema) []string {
+	names := make([]string, len(tables))
+	for i, s := range tables {
+		names[i] = quoteIdentifier(s.Namespace) + "." + quoteIdentifier(s.Name)
+	}
+	return names
+}
+
 // Captures says which tables the names of Config.Tables mean. A pattern means every table of its schema, one that is
 // made later too.
 func Captures(tables []string) (func(*row.Schema) bool, error) {

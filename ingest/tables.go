@@ -26,7 +26,8 @@ type Tables struct {
 	mirror   *mirror.Mirror
 	log      *slog.Logger
 
-	turn chan struct{} // held by the method that changes something
+	first bool          // nothing has ever come to the mirror
+	turn  chan struct{} // held by the method that changes something
 
 	mu      sync.Mutex
 	names   []string      // as in cdc.Config.Tables
@@ -37,7 +38,7 @@ type Tables struct {
 // of the configuration, as the pump captures them, and what LoadCatalog says of them.
 func NewTables(source cdc.Config, registry *schemas.Registry, pump *Pump, loader *Loader, m *mirror.Mirror, catalog []*row.Schema, log *slog.Logger) *Tables {
 	return &Tables{
-		source: source, registry: registry, pump: pump, loader: loader, mirror: m, log: log,
+		source: source, registry: registry, pump: pump, loader: loader, mirror: m, log: log, first: m.Position() == 0,
 		turn: make(chan struct{}, 1), names: slices.Clone(source.Tables), catalog: slices.Clone(catalog),
 	}
 }
@@ -90,7 +91,7 @@ func (t *Tables) Start(ctx context.Context) error {
 	for _, s := range t.catalog {
 		if _, begun, err := t.mirror.LoadState(s.OID); err != nil {
 			return err
-		} else if begun || t.mirror.Position() == 0 {
+		} else if begun || t.first {
 			known = append(known, s)
 		} else {
 			fresh = append(fresh, s)
@@ -101,7 +102,7 @@ func (t *Tables) Start(ctx context.Context) error {
 		return nil
 	}
 	// The publication may have got them a moment ago, from this process or from the one before.
-	if err := t.settle(ctx); err != nil {
+	if err := t.settle(ctx, cdc.TableNames(fresh)); err != nil {
 		return err
 	}
 	if err := t.forget(ctx, fresh); err != nil {
@@ -112,10 +113,10 @@ func (t *Tables) Start(ctx context.Context) error {
 }
 
 // settle waits for as long as it takes to have the source send every change of new tables.
-func (t *Tables) settle(ctx context.Context) error {
+func (t *Tables) settle(ctx context.Context, names []string) error {
 	waits := backoff.New(backoff.Config{})
 	for {
-		err := cdc.SettlePublication(ctx, t.source)
+		err := cdc.SettlePublication(ctx, t.source, names)
 		var refused *cdc.PublicationError
 		switch {
 		case err == nil:
@@ -224,7 +225,7 @@ func (t *Tables) publish(ctx context.Context, names []string) error {
 	if err := cdc.ApplyPublication(ctx, t.source, plan); err != nil {
 		return err
 	}
-	return cdc.SettlePublication(ctx, t.source)
+	return cdc.SettlePublication(ctx, t.source, names)
 }
 
 // Remove ends the capture of tables: changes of theirs are not journaled any more, and what the mirror has of them is

@@ -98,12 +98,11 @@ func TestTransactionsOpenWhileATableIsAdded(t *testing.T) {
 			}
 			return err
 		})
-		exec(other, "INSERT INTO late VALUES (3001, 1, 'other')", "UPDATE late SET n = 7 WHERE id = 300")
 		exec(one, "ROLLBACK TO lost", "UPDATE late SET n = n + 1 WHERE id IN (1, 2001, 2002, 3001)", "DELETE FROM late WHERE id IN (3, 31)",
 			"UPDATE late SET id = -id WHERE id IN (4, 40)", "SAVEPOINT s", "INSERT INTO late VALUES (2003, 1, 'after')")
 		exec(two, "UPDATE late SET n = n + 1 WHERE id BETWEEN 50 AND 60", "DELETE FROM late WHERE id = 61", "UPDATE kept SET n = 2")
-		exec(one, "COMMIT")
-		exec(other, "INSERT INTO late VALUES (3002, 1, 'between')", "DELETE FROM late WHERE id = 62")
+		exec(one, "COMMIT") // the first of the table that the server decodes, with what was true when it began
+		exec(other, "INSERT INTO late VALUES (3001, 1, 'other')", "UPDATE late SET n = 7 WHERE id = 300", "INSERT INTO late VALUES (3002, 1, 'between')", "DELETE FROM late WHERE id = 62")
 		exec(two, "COMMIT")
 		d.must(<-added)
 		exec(other, "UPDATE late SET n = 8 WHERE id = 63")
