@@ -64,6 +64,7 @@ type Archiver struct {
 	mu     sync.Mutex
 	state  Status
 	wanted uint64 // last sequence that is to be archived at once
+	begun  bool   // end is known
 	end    uint64 // position up to which everything is archived
 }
 
@@ -141,7 +142,7 @@ func (r *Archiver) begin(ctx context.Context) (uint64, error) {
 		return 0, err
 	}
 	r.mu.Lock()
-	r.end, r.state.State, r.state.Error, r.state.Failures = end, StateRunning, "", 0
+	r.begun, r.end, r.state.State, r.state.Error, r.state.Failures = true, end, StateRunning, "", 0
 	r.mu.Unlock()
 	return next, nil
 }

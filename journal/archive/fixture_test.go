@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,7 +21,6 @@ import (
 	"github.com/lanternist/lanternist/backoff"
 	"github.com/lanternist/lanternist/event"
 	"github.com/lanternist/lanternist/internal/bucket"
-	"github.com/lanternist/lanternist/internal/devstack"
 	"github.com/lanternist/lanternist/journal"
 	"github.com/lanternist/lanternist/journal/segments"
 	"github.com/lanternist/lanternist/row"
@@ -102,10 +102,68 @@ func describe(b *journal.Batch) string {
 	return s.String()
 }
 
+// tester is what a test and a property have in common.
+type tester interface {
+	Helper()
+	Cleanup(f func())
+	Context() context.Context
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}
+
+// memoryLog is an engine in memory.
+type memoryLog struct {
+	mu      sync.Mutex
+	first   uint64
+	entries [][]byte
+}
+
+func (l *memoryLog) Append(_ context.Context, sequence uint64, entry []byte) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.entries) == 0 {
+		l.first = sequence
+	}
+	l.entries = append(l.entries, slices.Clone(entry))
+	return nil
+}
+
+func (l *memoryLog) Read(_ context.Context, sequence uint64) ([]byte, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if sequence < l.first || sequence >= l.first+uint64(len(l.entries)) {
+		return nil, journal.ErrNotFound
+	}
+	return slices.Clone(l.entries[sequence-l.first]), nil
+}
+
+func (l *memoryLog) Bounds(context.Context) (first, last uint64, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.entries) == 0 {
+		return 0, 0, nil
+	}
+	return l.first, l.first + uint64(len(l.entries)) - 1, nil
+}
+
+func (l *memoryLog) Trim(_ context.Context, before uint64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if before > l.first {
+		l.entries, l.first = l.entries[before-l.first:], before
+	}
+	return nil
+}
+
+func (l *memoryLog) Size(context.Context) (int64, error) { return 0, nil }
+func (l *memoryLog) MaxEntry() int                       { return 64 << 20 }
+func (l *memoryLog) Close() error                        { return nil }
+
 // world is a journal on a folder, and where its archive is.
 type world struct {
-	t       testing.TB
+	t       tester
 	dir     string
+	memory  *memoryLog // instead of the folder
 	journal *journal.Journal
 	engine  journal.Log
 	store   *blob.Bucket
@@ -152,15 +210,14 @@ func newWorld(t testing.TB, store *blob.Bucket, retention journal.Retention) *wo
 // open opens the journal with nothing in memory.
 func (w *world) open(retention journal.Retention) {
 	w.t.Helper()
-	log, err := segments.Open(w.dir, segments.Config{SegmentSize: 64 << 10}, quiet())
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	log := w.openEngine()
 	j, err := journal.Open(w.t.Context(), log, known, journal.Config{Retention: retention, CacheBytes: 1}, quiet())
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.t.Cleanup(func() { j.Close() })
+	if w.memory == nil {
+		w.t.Cleanup(func() { j.Close() })
+	}
 	w.engine, w.journal = log, j
 	id, err := journal.ParseID(j.Identity())
 	if err != nil {
@@ -168,6 +225,18 @@ func (w *world) open(retention journal.Retention) {
 	}
 	w.archive = New(opened(w.store), id, quiet())
 	j.Attach(w.archive)
+}
+
+func (w *world) openEngine() journal.Log {
+	w.t.Helper()
+	if w.memory != nil {
+		return w.memory
+	}
+	log, err := segments.Open(w.dir, segments.Config{SegmentSize: 64 << 10}, quiet())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return log
 }
 
 // append appends batches of one transaction each.
@@ -202,7 +271,7 @@ func (w *world) archiver(cfg Config) *Archiver {
 }
 
 // run runs an archiver until the returned function is called.
-func run(t testing.TB, r *Archiver) (stop func()) {
+func run(t tester, r *Archiver) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
@@ -224,14 +293,26 @@ func (w *world) archiveAll(cfg Config) *Archiver {
 	stop := run(w.t, r)
 	r.Request()
 	head := w.journal.Head().Offset.Sequence()
-	devstack.Eventually(w.t, 20*time.Second, func() error {
-		if s := r.Status(); s.Last != head {
-			return fmt.Errorf("archived up to %d of %d: %s", s.Last, head, s.Error)
-		}
-		return nil
-	})
+	err := awaitLast(r, head)
 	stop()
+	if err != nil {
+		w.t.Fatal(err)
+	}
 	return r
+}
+
+// awaitLast waits until everything up to a batch is archived.
+func awaitLast(r *Archiver, last uint64) error {
+	for end := time.Now().Add(20 * time.Second); ; {
+		s := r.Status()
+		if s.Last == last {
+			return nil
+		}
+		if time.Now().After(end) {
+			return fmt.Errorf("archived up to %d of %d: %s", s.Last, last, s.Error)
+		}
+		time.Sleep(100 * time.Microsecond) //nolint:forbidigo // this is the polling with a deadline
+	}
 }
 
 // trim makes the journal begin with a batch.
@@ -240,10 +321,7 @@ func (w *world) trim(first uint64) {
 	if err := w.journal.Close(); err != nil {
 		w.t.Fatal(err)
 	}
-	log, err := segments.Open(w.dir, segments.Config{SegmentSize: 64 << 10}, quiet())
-	if err != nil {
-		w.t.Fatal(err)
-	}
+	log := w.openEngine()
 	if err := log.Trim(w.t.Context(), first); err != nil {
 		w.t.Fatal(err)
 	}

@@ -41,7 +41,7 @@ func (r *Archiver) Status() Status {
 	head := r.journal.Head()
 	r.mu.Lock()
 	s := r.state
-	if r.end != 0 && head.Position > r.end {
+	if r.begun && head.Position > r.end {
 		s.Behind = head.Position - r.end
 	}
 	s.Wanted = r.wanted
