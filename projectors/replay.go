@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/lanternist/lanternist/event"
 	"github.com/lanternist/lanternist/journal"
@@ -30,6 +31,10 @@ func (e *NotRetainedError) Error() string {
 type ReplayRange struct {
 	From event.Offset // of the first event
 	To   event.Offset // of the last event; 0 is the journal's end
+	// Since and Until are the bounds when they were given as times, else zero. Commit times do not follow the order of commits
+	// exactly: what is in the range of offsets may have committed a little outside. It does no harm to a view; a stream
+	// leaves it out.
+	Since, Until time.Time
 	// DryRun counts and writes nothing. It needs no live generation.
 	DryRun bool
 }
@@ -41,7 +46,7 @@ type ReplayResult struct {
 	Batches      int64        // of the journal that were read
 	BatchesTotal int64        // in the range
 	Events       int64        // read
-	Touching     int64        // events that affect a document
+	Touching     int64        // events that affect a document; of a stream, that were handled
 	// Documents were written, or found to be newer in the sink; of a dry run, were affected: one that was forgotten because
 	// there are many (Config.RoundKeys) and affected again is counted again.
 	Documents  int64

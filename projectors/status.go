@@ -44,12 +44,13 @@ type Status struct {
 	LagSeconds float64 `json:"lag_seconds"`
 
 	// Since this process started:
-	Documents uint64  `json:"documents"` // written
-	Deletes   uint64  `json:"deletes"`   // documents removed
-	Batches   uint64  `json:"batches"`   // calls of Write that the sink answered
-	Rounds    uint64  `json:"rounds"`    // whole rounds
-	Retries   uint64  `json:"retries"`   // attempts that failed and were, or will be, repeated
-	Rate      float64 `json:"rate"`      // documents written and removed per second, over the last ten seconds
+	Events    uint64  `json:"events,omitempty"` // handled by a stream
+	Documents uint64  `json:"documents"`        // written
+	Deletes   uint64  `json:"deletes"`          // documents removed
+	Batches   uint64  `json:"batches"`          // calls of Write that the sink answered
+	Rounds    uint64  `json:"rounds"`           // whole rounds
+	Retries   uint64  `json:"retries"`          // attempts that failed and were, or will be, repeated
+	Rate      float64 `json:"rate"`             // documents written and removed per second, over the last ten seconds
 
 	Parked int            `json:"parked"`          // dead letters there are now
 	Build  *BuildProgress `json:"build,omitempty"` // of the generation being built or gone back to, if one is
