@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -183,40 +184,61 @@ func (s *loadSession) settle(ctx context.Context, t *table, completing *errgroup
 	}
 }
 
+// slowRange is how long a range may take before the log says where the time went.
+const slowRange = 5 * time.Second
+
 // load copies one piece. A range is recorded as done, durably, after its rows are in the mirror.
 func (s *loadSession) load(ctx context.Context, p piece) error {
+	if p.keys != nil {
+		return s.refill(ctx, p)
+	}
 	began, point, t := time.Now(), s.ConsistentPoint(), p.table
+	bulk := s.mirror.Bulk(p.schema.OID, p.schema, point)
+	defer bulk.Close()
 	var count int64
-	take := func(rows []row.Row) error {
+	var paced, took time.Duration
+	err := s.Copy(ctx, p.schema, p.rng, func(rows []row.Row) error {
+		from := time.Now()
 		if err := s.pace(ctx, len(rows)); err != nil {
 			return err
 		}
-		if err := s.mirror.Load(p.schema.OID, p.schema, point, rows); err != nil {
+		paced += time.Since(from)
+		if err := bulk.Add(ctx, rows); err != nil {
 			return &fatal{err}
 		}
-		if p.keys == nil { // else they were counted before
-			count += int64(len(rows))
-			s.count(t, int64(len(rows)))
-		}
+		took += time.Since(from)
+		count += int64(len(rows))
+		s.count(t, int64(len(rows)))
 		return nil
+	})
+	copied := time.Since(began)
+	if err == nil {
+		if err = bulk.Flush(ctx); err != nil {
+			err = &fatal{err}
+		}
 	}
-	if p.keys != nil {
-		return s.refill(ctx, p, take)
-	}
-	if err := s.Copy(ctx, p.schema, p.rng, take); err != nil {
+	if err != nil {
 		s.count(t, -count) // they are read again
 		return fmt.Errorf("load %s: %w", p, err)
 	}
+	from := time.Now()
 	if err := s.mirror.FinishRange(p.schema.OID, p.index, point, count); err != nil {
 		return &fatal{fmt.Errorf("load %s: %w", p, err)}
 	}
 	s.reached(t, nil)
-	s.log.Debug("range loaded", "table", t.name(), "range", p.index, "rows", count, "took", time.Since(began))
+	level := slog.LevelDebug
+	if time.Since(began)-paced > slowRange {
+		level = slog.LevelInfo
+	}
+	spent := bulk.Spent()
+	s.log.Log(ctx, level, "range loaded", "table", t.name(), "range", p.index, "rows", count, "took", time.Since(began), "source", copied-took,
+		"paced", paced, "waiting", spent.Waiting, "writing", spent.Writing, "ingesting", spent.Ingesting,
+		"one_by_one", spent.OneByOne, "loading", spent.Loading, "syncing", time.Since(from))
 	return nil
 }
 
 // refill copies the rows of a piece's keys.
-func (s *loadSession) refill(ctx context.Context, p piece, take func([]row.Row) error) error {
+func (s *loadSession) refill(ctx context.Context, p piece) error {
 	// The stream must reach this snapshot before the table is complete, also after a crash: the point is recorded with
 	// a range before the rows are there.
 	state, _, err := s.mirror.LoadState(p.schema.OID)
@@ -232,7 +254,16 @@ func (s *loadSession) refill(ctx context.Context, p piece, take func([]row.Row) 
 			keys[i] = append(keys[i], string(part))
 		}
 	}
-	if err := s.CopyKeys(ctx, p.schema, keys, take); err != nil {
+	err = s.CopyKeys(ctx, p.schema, keys, func(rows []row.Row) error { // they were counted before
+		if err := s.pace(ctx, len(rows)); err != nil {
+			return err
+		}
+		if err := s.mirror.Load(p.schema.OID, p.schema, s.ConsistentPoint(), rows); err != nil {
+			return &fatal{err}
+		}
+		return nil
+	})
+	if err != nil {
 		return fmt.Errorf("load %s: %w", p, err)
 	}
 	s.reached(p.table, p.keys)

@@ -6,8 +6,6 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/jackc/pglogrepl"
-
 	"github.com/lanternist/lanternist/event"
 	"github.com/lanternist/lanternist/row"
 )
@@ -41,14 +39,17 @@ func benchMirror(b *testing.B) (*Mirror, *row.Schema) {
 // loadBench loads n rows, in batches of 1,000, and completes the table.
 func loadBench(b *testing.B, m *Mirror, s *row.Schema, n int) {
 	must(b, m.StartLoad(s, make([]LoadRange, 1)))
+	bulk := m.Bulk(1, s, 10)
+	defer bulk.Close()
 	rows := make([]row.Row, 0, 1000)
 	for i := range n {
 		rows = append(rows, benchRow(i, 0))
 		if len(rows) == cap(rows) || i == n-1 {
-			must(b, m.Load(1, s, 10, rows))
+			must(b, bulk.Add(b.Context(), rows))
 			rows = rows[:0]
 		}
 	}
+	must(b, bulk.Flush(b.Context()))
 	must(b, m.FinishRange(1, 0, 10, int64(n)))
 	m.Advance(10)
 	must(b, m.FinishLoad(b.Context(), 1))
@@ -113,38 +114,41 @@ func BenchmarkApplySmall(b *testing.B) {
 	b.ReportMetric(float64(cpuTime()-cpu)/float64(b.N), "cpu-ns/op")
 }
 
-func benchLoad(b *testing.B, point func(i int) pglogrepl.LSN, touch bool) {
+// benchLoad loads b.N rows in an order that is that of their keys for the source, but not as text.
+func benchLoad(b *testing.B, load func(m *Mirror, s *row.Schema, rows []row.Row), done func()) {
 	m, s := benchMirror(b)
 	must(b, m.StartLoad(s, nil))
-	if touch {
-		must(b, m.Load(1, s, 5, []row.Row{benchRow(0, 0)}))
-	}
 	rows := make([]row.Row, 1000)
 	b.ReportAllocs()
 	b.ResetTimer()
 	cpu := cpuTime()
-	for done := 0; done < b.N; done += len(rows) {
+	for n := 0; n < b.N; n += len(rows) {
 		b.StopTimer()
 		for i := range rows {
-			rows[i] = benchRow(done+i, 0)
+			rows[i] = benchRow(n+i, 0)
 		}
 		b.StartTimer()
-		if err := m.Load(1, s, point(done), rows); err != nil {
-			b.Fatal(err)
-		}
+		load(m, s, rows)
 	}
+	done()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "rows/s")
 	b.ReportMetric(float64(cpuTime()-cpu)/float64(b.N), "cpu-ns/op")
 }
 
-// BenchmarkLoadOneSnapshot: rows that nothing can have written before.
-func BenchmarkLoadOneSnapshot(b *testing.B) {
-	benchLoad(b, func(int) pglogrepl.LSN { return 10 }, false)
+// BenchmarkLoad: rows one by one.
+func BenchmarkLoad(b *testing.B) {
+	benchLoad(b, func(m *Mirror, s *row.Schema, rows []row.Row) { must(b, m.Load(1, s, 10, rows)) }, func() {})
 }
 
-// BenchmarkLoadManySnapshots: rows that have to be looked for first.
-func BenchmarkLoadManySnapshots(b *testing.B) {
-	benchLoad(b, func(int) pglogrepl.LSN { return 10 }, true)
+// BenchmarkBulk: rows as sorted files.
+func BenchmarkBulk(b *testing.B) {
+	var bulk *Bulk
+	benchLoad(b, func(m *Mirror, s *row.Schema, rows []row.Row) {
+		if bulk == nil {
+			bulk = m.Bulk(1, s, 10)
+		}
+		must(b, bulk.Add(b.Context(), rows))
+	}, func() { must(b, bulk.Flush(b.Context())); bulk.Close() })
 }
 
 func BenchmarkLookup(b *testing.B) {

@@ -26,6 +26,10 @@ type Config struct {
 	MemTableSize int64
 
 	fs vfs.FS // the disk, unless a test brings its own
+
+	bulkBytes, bulkBytesMin int    // see bulk.go
+	beforeIngest            func() // called when a Bulk has written its files, before it locks the table
+	afterIngest             func() // called when they are in the database, but not what else the Bulk has to say
 }
 
 func (c Config) withDefaults() Config {
@@ -37,6 +41,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.fs == nil {
 		c.fs = vfs.Default
+	}
+	if c.bulkBytes == 0 {
+		c.bulkBytes, c.bulkBytesMin = bulkBytes, bulkBytesMin
 	}
 	return c
 }

@@ -76,7 +76,6 @@ func (t *table) mayLoad(point pglogrepl.LSN) error {
 
 // loads notes that rows of a snapshot are coming.
 func (l *loading) loads(point pglogrepl.LSN) {
-	l.mixed = l.mixed || (l.point != 0 && l.point != point)
 	l.point = max(l.point, point)
 	l.newest = max(l.newest, point)
 }
@@ -85,9 +84,6 @@ func (l *loading) loads(point pglogrepl.LSN) {
 func (s *stage) loadRow(p *plan, k []byte, rec stored) error {
 	if rec.row.HasUnchanged() {
 		return fmt.Errorf("%w: a snapshot has all values", ErrUnknownValue)
-	}
-	if s.t.load.fresh(k) {
-		return s.write(p, k, stored{}, false, rec)
 	}
 	if err := s.fillMoved(k, rec); err != nil {
 		return err

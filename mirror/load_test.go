@@ -29,16 +29,13 @@ func rows(rs ...row.Row) []row.Row { return rs }
 // A snapshot at 50 has the transactions that committed before 50. Each case is a stream and a load, in an order, and
 // what must come of it.
 func TestLoadMeetsTheStream(t *testing.T) {
-	type step func(t *testing.T, m *Mirror, s *row.Schema, offset event.Offset)
-	stream := func(make func(s *row.Schema) []*event.Event) step {
-		return func(t *testing.T, m *Mirror, s *row.Schema, offset event.Offset) { commit(t, m, offset, make(s)...) }
+	type step struct {
+		events func(s *row.Schema) []*event.Event
+		point  int // of rows
+		rows   []row.Row
 	}
-	load := func(at int, rs ...row.Row) step {
-		return func(t *testing.T, m *Mirror, s *row.Schema, _ event.Offset) {
-			t.Helper()
-			must(t, m.Load(1, s, lsn(at), rs))
-		}
-	}
+	stream := func(events func(s *row.Schema) []*event.Event) step { return step{events: events} }
+	load := func(at int, rs ...row.Row) step { return step{point: at, rows: rs} }
 	one := func(ev func(s *row.Schema) *event.Event) step {
 		return stream(func(s *row.Schema) []*event.Event { return []*event.Event{ev(s)} })
 	}
@@ -166,27 +163,69 @@ func TestLoadMeetsTheStream(t *testing.T) {
 			load(50, rowOf("1", "7", "x")),
 		}, []string{`"1": ["1" "8" "y"]`, `"2": ["2" "7" "x"]`}},
 	} {
-		t.Run(name, func(t *testing.T) {
-			m, s := loadingOrders(t)
-			for i, step := range c.steps {
-				step(t, m, s, event.Offset(i+1))
-			}
-			must(t, m.FinishRange(1, 0, 70, 1))
-			m.Advance(100)
-			must(t, m.FinishLoad(t.Context(), 1))
-			want(t, "table", dump(t, m, 1), c.want)
-			snap := snapshot(t, m)
-			defer snap.Close()
-			must(t, snap.Scan(1, nil, func(key []byte, rec Record) error {
-				if got := lookup(t, m, byCustomer, string(rec.Row.Column(1).Text)); !slices.Contains(got, printKey(key)) {
-					t.Errorf("row %s is not in the index: %q", printKey(key), got)
+		// Rows come one by one; as files; as files that are written while the step of the stream before or after is applied.
+		for _, way := range []string{"one by one", "in bulk", "in bulk, before", "in bulk, after"} {
+			t.Run(name+" "+way, func(t *testing.T) {
+				m, s := loadingOrders(t)
+				m.cfg.bulkBytesMin = 1
+				applied := map[int]bool{}
+				apply := func(i int) {
+					if i >= 0 && i < len(c.steps) && c.steps[i].events != nil && !applied[i] {
+						applied[i] = true
+						commit(t, m, event.Offset(i+1), c.steps[i].events(s)...)
+					}
 				}
-				return nil
-			}))
-			if n := entries(t, m); n != len(c.want) {
-				t.Errorf("%d index entries, want %d", n, len(c.want))
-			}
-		})
+				for i, step := range c.steps {
+					switch {
+					case step.events != nil && way == "in bulk, before" && i+1 < len(c.steps) && c.steps[i+1].events == nil:
+					case step.events != nil:
+						apply(i)
+					case way == "one by one":
+						must(t, m.Load(1, s, lsn(step.point), step.rows))
+					default:
+						m.cfg.beforeIngest = func() {
+							if way != "in bulk" {
+								apply(map[string]int{"in bulk, before": i - 1, "in bulk, after": i + 1}[way])
+							}
+						}
+						loadBulk(t, m, s, step.point, step.rows)
+						apply(i - 1) // when there was nothing to write
+					}
+				}
+				checkLoaded(t, m, c.want)
+			})
+		}
+	}
+}
+
+func loadBulk(t *testing.T, m *Mirror, s *row.Schema, point int, rows []row.Row) {
+	t.Helper()
+	bulk := m.Bulk(s.OID, s, lsn(point))
+	defer bulk.Close()
+	must(t, bulk.Add(t.Context(), rows))
+	must(t, bulk.Flush(t.Context()))
+}
+
+// checkLoaded finishes the load and compares table and index.
+func checkLoaded(t *testing.T, m *Mirror, lines []string) {
+	t.Helper()
+	must(t, m.FinishRange(1, 0, 70, 1))
+	m.Advance(100)
+	must(t, m.FinishLoad(t.Context(), 1))
+	want(t, "table", dump(t, m, 1), lines)
+	snap := snapshot(t, m)
+	defer snap.Close()
+	must(t, snap.Scan(1, nil, func(key []byte, rec Record) error {
+		if got := lookup(t, m, byCustomer, string(rec.Row.Column(1).Text)); !slices.Contains(got, printKey(key)) {
+			t.Errorf("row %s is not in the index: %q", printKey(key), got)
+		}
+		return nil
+	}))
+	if n := entries(t, m); n != len(lines) {
+		t.Errorf("%d index entries, want %d", n, len(lines))
+	}
+	if count, err := snap.Count(1); err != nil || count != int64(len(lines)) {
+		t.Errorf("count %d, %v, want %d", count, err, len(lines))
 	}
 }
 
@@ -271,10 +310,31 @@ func TestLoadAnew(t *testing.T) {
 
 // Workers load while the stream changes the same rows; every row must end as the newest of both.
 func TestWorkersLoadBesideTheStream(t *testing.T) {
+	t.Run("one by one", func(t *testing.T) {
+		workersLoadBesideTheStream(t, func(t *testing.T, m *Mirror, s *row.Schema, rows []row.Row) {
+			if err := m.Load(1, s, 50, rows); err != nil {
+				t.Error(err)
+			}
+		})
+	})
+	t.Run("in bulk", func(t *testing.T) {
+		workersLoadBesideTheStream(t, func(t *testing.T, m *Mirror, s *row.Schema, rows []row.Row) {
+			bulk := m.Bulk(1, s, 50)
+			defer bulk.Close()
+			if err := errors.Join(bulk.Add(t.Context(), rows), bulk.Flush(t.Context())); err != nil {
+				t.Error(err)
+			}
+		})
+	})
+}
+
+func workersLoadBesideTheStream(t *testing.T, load func(t *testing.T, m *Mirror, s *row.Schema, rows []row.Row)) {
+	t.Helper()
 	const n, workers = 2000, 4
 	r := &registry{}
 	s := r.define(1, "orders", "id", "customer", "note")
 	m := open(t, r)
+	m.cfg.bulkBytes, m.cfg.bulkBytesMin = 1000, 1
 	must(t, m.EnsureIndexes(t.Context(), []Index{byCustomer}))
 	must(t, m.StartLoad(s, make([]LoadRange, workers)))
 	var group sync.WaitGroup
@@ -285,9 +345,7 @@ func TestWorkersLoadBesideTheStream(t *testing.T) {
 				for j := i; j < i+50; j++ {
 					rs = append(rs, rowOf(fmt.Sprint(j), fmt.Sprint(j%10), fmt.Sprintf("long %d", j)))
 				}
-				if err := m.Load(1, s, 50, rs); err != nil {
-					t.Error(err)
-				}
+				load(t, m, s, rs)
 			}
 			if err := m.FinishRange(1, w, 50, n/workers); err != nil {
 				t.Error(err)

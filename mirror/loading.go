@@ -3,7 +3,6 @@ package mirror
 import (
 	"encoding/binary"
 	"fmt"
-	"hash/maphash"
 	"math"
 	"slices"
 
@@ -13,31 +12,27 @@ import (
 
 // loading is what is kept in memory of a table that is not complete. The table's mu guards it.
 type loading struct {
-	// touched has the hashes of the keys that the stream wrote or removed since the process began; nil when it is
-	// not known, or too large. A key that is not in it was at most loaded.
-	touched map[uint64]struct{}
-	// point is the consistent point of all rows loaded so far, 0 before the first; mixed when they have several.
+	// point is the newest consistent point of the rows loaded so far, 0 before the first.
 	point pglogrepl.LSN
-	mixed bool
-	// newest is the newest consistent point of a loaded row.
+	// newest is point, or more when it is not known what an earlier process has loaded.
 	newest pglogrepl.LSN
 	// past leads from a key that a row with unchanged values once had to the keys it may have now. An entry may be
 	// out of date; the row's lineage says.
 	past map[string][]string
+	// watches are told of each key that the stream changes.
+	watches []*watch
 }
 
-// touchedMax bounds the memory of loading.touched.
-const touchedMax = 1 << 21
-
-var keySeed = maphash.MakeSeed()
+// watch is what a Bulk learns while it writes its files.
+type watch struct{ keys []string }
 
 func newLoading() *loading {
-	return &loading{touched: map[uint64]struct{}{}, past: map[string][]string{}}
+	return &loading{past: map[string][]string{}}
 }
 
 // restoreLoading is the loading of a table that an earlier process began.
 func restoreLoading(m *Mirror, oid uint32) (*loading, error) {
-	l := &loading{mixed: true, newest: math.MaxUint64, past: map[string][]string{}}
+	l := &loading{newest: math.MaxUint64, past: map[string][]string{}}
 	lower, upper := bounds(spaceUnfilled, oid)
 	it, err := m.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 	if err != nil {
@@ -53,25 +48,11 @@ func restoreLoading(m *Mirror, oid uint32) (*loading, error) {
 	return l, it.Close()
 }
 
-// touch remembers that the stream changed the row under key k.
+// touch tells that the stream changes the row under key k.
 func (l *loading) touch(k []byte) {
-	if l.touched == nil {
-		return
+	for _, w := range l.watches {
+		w.keys = append(w.keys, string(k))
 	}
-	if len(l.touched) >= touchedMax {
-		l.touched = nil
-		return
-	}
-	l.touched[maphash.Bytes(keySeed, k)] = struct{}{}
-}
-
-// fresh says whether nothing but the same snapshot can have written the row under key k.
-func (l *loading) fresh(k []byte) bool {
-	if l.mixed || l.touched == nil {
-		return false
-	}
-	_, ok := l.touched[maphash.Bytes(keySeed, k)]
-	return !ok
 }
 
 // lead notes that the keys of the lineage lead to key k.

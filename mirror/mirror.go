@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/sstable"
 
 	"github.com/lanternist/lanternist/event"
 	"github.com/lanternist/lanternist/row"
@@ -42,6 +43,10 @@ type Mirror struct {
 	changed chan struct{} // closed when the progress changes
 
 	durable atomic.Uint64 // offset that has surely been persisted
+
+	filesDir    string // of files that are loaded (bulkfile.go)
+	fileOptions sstable.WriterOptions
+	files       atomic.Uint64
 }
 
 // Open opens the mirror in cfg.Dir, or begins a new one. It returns ErrLocked when the folder is in use.
@@ -64,6 +69,9 @@ func Open(cfg Config, schemas Schemas, log *slog.Logger) (*Mirror, error) {
 // restore reads what is kept in memory.
 func (m *Mirror) restore() error {
 	if err := m.checkFormat(); err != nil {
+		return err
+	}
+	if err := m.prepareFiles(); err != nil {
 		return err
 	}
 	v, err := m.meta(metaPosition)

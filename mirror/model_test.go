@@ -70,6 +70,7 @@ type model struct {
 	ranges   []*modelRange
 	points   map[pglogrepl.LSN]bool // used by the load under way
 	resumed  bool                   // the load went on after a crash
+	crashed  *vfs.MemFS             // what a crash in the middle of a load has left; the model goes on from it
 	complete bool
 	indexes  []Index
 	fillings []*filling // of some of them, under way
@@ -139,7 +140,7 @@ func (md *model) must(err error) {
 }
 
 func (md *model) open() {
-	m, err := Open(Config{Dir: "mirror", CacheSize: 1 << 20, MemTableSize: 1 << 20, fs: md.fs}, md.registry, slog.New(slog.DiscardHandler))
+	m, err := Open(Config{Dir: "mirror", CacheSize: 1 << 20, MemTableSize: 1 << 20, fs: md.fs, bulkBytes: 150, bulkBytesMin: 1}, md.registry, slog.New(slog.DiscardHandler))
 	md.must(err)
 	md.m = m
 }
@@ -544,7 +545,10 @@ func (md *model) loadSome(i int, s *session, n int) {
 	}
 	md.points[r.session.point] = true
 	n = min(n, len(r.left))
-	md.loadKeys(r.session, r.left[:n])
+	if md.loadKeys(r.session, r.left[:n]); md.crashed != nil {
+		md.goOn(md.crashed)
+		return
+	}
 	if r.left = r.left[n:]; len(r.left) == 0 {
 		md.must(md.m.FinishRange(modelTable, i, r.session.point, 0))
 	}
@@ -555,7 +559,59 @@ func (md *model) loadKeys(s *session, keys []string) {
 	for _, k := range keys {
 		rows = append(rows, values(s.schema, s.rows[k]))
 	}
-	md.must(md.m.Load(modelTable, s.schema, s.point, rows))
+	if rapid.IntRange(0, 2).Draw(md.t, "one by one") == 0 {
+		md.must(md.m.Load(modelTable, s.schema, s.point, rows))
+		return
+	}
+	rows = rapid.Permutation(rows).Draw(md.t, "order")
+	ingesting := false
+	md.m.cfg.beforeIngest = func() {
+		if !ingesting { // else another has begun in the middle of the first
+			ingesting = true
+			md.meanwhile()
+			ingesting = false
+		}
+	}
+	md.m.cfg.afterIngest = func() { md.mayCrash("crash after the ingest") }
+	defer func() { md.m.cfg.beforeIngest, md.m.cfg.afterIngest = nil, nil }()
+	bulk := md.m.Bulk(modelTable, s.schema, s.point)
+	defer bulk.Close()
+	md.must(bulk.Add(md.t.Context(), rows))
+	md.must(bulk.Flush(md.t.Context()))
+}
+
+// meanwhile is what may come between the writing of files and their becoming part of the mirror.
+func (md *model) meanwhile() {
+	for range rapid.IntRange(0, 3).Draw(md.t, "things meanwhile") {
+		if md.crashed != nil {
+			return // what comes now is not kept
+		}
+		switch rapid.IntRange(0, 6).Draw(md.t, "meanwhile") {
+		case 0:
+			md.declare(md.t)
+		case 1:
+			if len(md.fillings) > 0 {
+				md.fillSome(rapid.IntRange(1, 3).Draw(md.t, "rows"))
+			}
+		case 2:
+			if i := rapid.IntRange(0, len(md.ranges)-1).Draw(md.t, "other range"); md.ranges[i].session != nil && len(md.ranges[i].left) > 0 {
+				other := md.m.Bulk(modelTable, md.ranges[i].session.schema, md.ranges[i].session.point)
+				md.must(other.Add(md.t.Context(), []row.Row{values(md.ranges[i].session.schema, md.ranges[i].session.rows[md.ranges[i].left[0]])}))
+				md.must(other.Flush(md.t.Context()))
+				other.Close()
+			}
+		default:
+			md.deliverSome(rapid.IntRange(1, 8).Draw(md.t, "changes meanwhile"))
+		}
+	}
+	md.mayCrash("crash before the ingest")
+}
+
+// mayCrash keeps what a crash at this moment would leave, for the model to go on from.
+func (md *model) mayCrash(label string) {
+	if md.crashed == nil && rapid.IntRange(0, 9).Draw(md.t, label) == 0 {
+		md.crashed = md.crashClone()
+	}
 }
 
 // tryFinish completes the load when it can be.
@@ -586,7 +642,12 @@ func (md *model) finish() {
 			}
 			keys = append(keys, key)
 		}
-		md.loadKeys(s, keys)
+		if md.loadKeys(s, keys); md.crashed != nil {
+			md.goOn(md.crashed)
+			md.deliverAll()
+			md.finish()
+			return
+		}
 		md.m.Advance(s.point)
 		err = md.m.FinishLoad(md.t.Context(), modelTable)
 	}
@@ -642,7 +703,6 @@ func (md *model) ready() (indexes []Index) {
 // crash goes on with what a crash of the machine would have left on disk.
 func (md *model) crash(t *rapid.T) {
 	md.t = t
-	seed := rapid.Uint64().Draw(t, "seed")
 	if rapid.Bool().Draw(t, "sync") {
 		offset, err := md.m.Sync()
 		md.must(err)
@@ -652,8 +712,18 @@ func (md *model) crash(t *rapid.T) {
 			}
 		}()
 	}
-	ready := md.ready()
-	md.fs = md.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rapid.IntRange(0, 100).Draw(t, "kept"), RNG: rand.New(rand.NewPCG(seed, 0))})
+	md.goOn(md.crashClone())
+}
+
+func (md *model) crashClone() *vfs.MemFS {
+	seed := rapid.Uint64().Draw(md.t, "seed")
+	md.indexes = md.ready() // that is all that is kept of them
+	return md.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rapid.IntRange(0, 100).Draw(md.t, "kept"), RNG: rand.New(rand.NewPCG(seed, 0))})
+}
+
+// goOn goes on with what a crash has left.
+func (md *model) goOn(left *vfs.MemFS) {
+	md.fs, md.crashed = left, nil
 	md.old = append(md.old, md.m)
 	md.m = nil
 	md.open()
@@ -662,8 +732,8 @@ func (md *model) crash(t *rapid.T) {
 	}
 	md.sessions = nil
 	md.resumed = true
-	if md.fillings, md.indexes = nil, md.ready(); !slices.EqualFunc(md.indexes, ready, Index.equal) {
-		t.Fatalf("indexes %v are ready after a crash, were %v", md.indexes, ready)
+	if md.fillings = nil; !slices.EqualFunc(md.ready(), md.indexes, Index.equal) {
+		md.t.Fatalf("indexes %v are ready after a crash, were %v", md.ready(), md.indexes)
 	}
 	if !md.captured {
 		md.gone()
@@ -682,10 +752,8 @@ func (md *model) drain() {
 	if !md.captured {
 		md.addTable(md.t)
 	}
-	state, _, err := md.m.LoadState(modelTable)
-	md.must(err)
-	for i, r := range state.Ranges {
-		if !r.Done {
+	for i := range md.ranges {
+		for !md.done(i) {
 			if len(md.sessions) == 0 {
 				md.newSession()
 			}
@@ -700,6 +768,13 @@ func (md *model) drain() {
 	md.must(md.m.EnsureIndexes(md.t.Context(), []Index{{OID: modelTable, Columns: []string{"fk"}}, {OID: modelTable, Columns: []string{"big1"}}}))
 	md.indexes = []Index{{OID: modelTable, Columns: []string{"fk"}}, {OID: modelTable, Columns: []string{"big1"}}}
 	md.check()
+}
+
+// done says whether a range is.
+func (md *model) done(i int) bool {
+	state, _, err := md.m.LoadState(modelTable)
+	md.must(err)
+	return state.Ranges[i].Done
 }
 
 // check compares the mirror with the source, byte by byte of the keyspaces, with the stream at its end.

@@ -188,11 +188,6 @@ func (s *stage) seek(key []byte) ([]byte, error) {
 // put stages rec, of plan p, under key k. old is the row there, if found.
 func (s *stage) put(p *plan, k []byte, old stored, found bool, rec stored) error {
 	s.remember(k, stagedRow{rec, true})
-	return s.write(p, k, old, found, rec)
-}
-
-// write is put without the row being visible to get, for rows that are not read again.
-func (s *stage) write(p *plan, k []byte, old stored, found bool, rec stored) error {
 	op := s.kv.SetDeferred(prefixLen+len(k), recordHeader+len(rec.row))
 	putKey(op.Key, spaceRow, s.t.oid, k)
 	rec.put(op.Value)
