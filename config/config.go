@@ -167,6 +167,12 @@ type Projectors struct {
 	BackoffMax Duration `yaml:"backoff_max"`
 	// KeepGenerations is how many older generations of a view stay in each sink after a promotion, to go back to. Default 1; 0 none.
 	KeepGenerations *int `yaml:"keep_generations"`
+	// VerifySample is how many documents of a new generation are read back from the sink and compared with what the view's definition
+	// yields, before readers see it. Their number is compared, too. Default 1000; 0 compares nothing.
+	VerifySample *int `yaml:"verify_sample"`
+	// RebuildRate is how many documents per second a new generation is filled with at most, in each sink. Default 0: as many as go
+	// without making the live generations late.
+	RebuildRate int `yaml:"rebuild_rate"`
 }
 
 // Snapshot bounds the first load of a table.
@@ -232,6 +238,10 @@ func (c *Config) SetDefaults() {
 	if c.Projectors.KeepGenerations == nil {
 		one := 1
 		c.Projectors.KeepGenerations = &one
+	}
+	if c.Projectors.VerifySample == nil {
+		thousand := 1000
+		c.Projectors.VerifySample = &thousand
 	}
 	or(&c.Snapshot.Workers, 4)
 	or(&c.Snapshot.Session, Duration(5*time.Minute))

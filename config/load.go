@@ -250,6 +250,8 @@ func (p *parser) validate(c *Config) {
 	p.oneOf("log.format", c.Log.Format, "text", "json")
 	p.atLeast("projectors.max_attempts", c.Projectors.MaxAttempts, 1)
 	p.atLeast("projectors.keep_generations", *c.Projectors.KeepGenerations, 0)
+	p.atLeast("projectors.verify_sample", *c.Projectors.VerifySample, 0)
+	p.atLeast("projectors.rebuild_rate", c.Projectors.RebuildRate, 0)
 	p.atLeast("snapshot.workers", c.Snapshot.Workers, 1)
 	p.atLeast("snapshot.rate", c.Snapshot.Rate, 0)
 	p.atLeast("snapshot.range_rows", c.Snapshot.RangeRows, 1)

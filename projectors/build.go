@@ -64,14 +64,19 @@ func (r *Runner) build(ctx context.Context, def *definition, progress Progress) 
 		return nil, fmt.Errorf("build generation %d: %w", f.info.Number, err)
 	}
 	r.status.course.enter(StepCatchingUp)
-	if err := f.catchUp(f.start(ctx)); err != nil {
+	at := f.start(ctx)
+	if err := f.catchUp(at); err != nil {
 		r.abandon(ctx, f)
 		return nil, fmt.Errorf("build generation %d: catch up: %w", f.info.Number, err)
 	}
-	f.rest()
 	r.status.course.done()
 	r.status.course.enter(StepVerifying)
+	if err := f.verify(at); err != nil {
+		r.abandon(ctx, f)
+		return nil, fmt.Errorf("verify generation %d: %w", f.info.Number, err)
+	}
 	r.status.course.done()
+	f.rest()
 	return f, nil
 }
 
@@ -131,7 +136,12 @@ func (f *follower) fill(ctx context.Context, progress Progress) error {
 	}
 	report(0)
 	began := time.Now()
+	signs := r.cfg.Congestion.begin()
+	defer signs.end()
+	defer r.status.course.hold("")
 	f.pool.begin(ctx, snapshot)
+	f.pool.pace = newPacer(r.cfg.Workers, r.cfg.RebuildRate, signs.look, r.status.course.hold)
+	defer func() { f.pool.pace = nil }()
 	defer f.pool.end()
 	rows, err := f.scan(snapshot, report)
 	if err != nil {

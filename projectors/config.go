@@ -60,6 +60,17 @@ type Config struct {
 	// after as many, too. Default 65,536.
 	CheckpointEvents int
 
+	// VerifySample is how many documents of a new generation, spread over its keys, are read back from the sink and compared with
+	// what the definition yields, before readers see it. Their number is compared, too. Default 1,000; negative compares nothing.
+	VerifySample int
+
+	// Congestion is shared by the runners of one sink in this process. Default one of its own: then only the live generation of the
+	// same view holds a fill back.
+	Congestion *Congestion
+	// RebuildRate is how many documents per second a new generation is filled with at most. Default 0: as many as go without
+	// making live generations late.
+	RebuildRate int
+
 	// KeepGenerations is how many other generations stay after a promotion, so that a person can go back. They are not
 	// written any more, and the journal keeps nothing for them: one can be gone back to for as long as the journal happens
 	// to reach back to its checkpoint. Default 1; negative keeps none.
@@ -79,7 +90,11 @@ func (c Config) withDefaults() Config {
 	set(&c.CheckpointInterval, 250*time.Millisecond)
 	set(&c.CheckpointIdle, time.Minute)
 	set(&c.CheckpointEvents, 65_536)
+	set(&c.VerifySample, 1000)
 	set(&c.KeepGenerations, 1)
+	if c.Congestion == nil {
+		c.Congestion = &Congestion{}
+	}
 	set(&c.StopTimeout, 5*time.Second)
 	return c
 }
@@ -107,7 +122,7 @@ func (c Config) validate() error {
 		{"piece documents", int64(c.PieceDocuments)}, {"piece bytes", int64(c.PieceBytes)}, {"workers", int64(c.Workers)},
 		{"round keys", int64(c.RoundKeys)}, {"max attempts", int64(c.MaxAttempts)}, {"stall max", int64(c.StallMax)},
 		{"checkpoint interval", int64(c.CheckpointInterval)}, {"checkpoint idle", int64(c.CheckpointIdle)},
-		{"checkpoint events", int64(c.CheckpointEvents)}, {"stop timeout", int64(c.StopTimeout)},
+		{"checkpoint events", int64(c.CheckpointEvents)}, {"stop timeout", int64(c.StopTimeout)}, {"rebuild rate", int64(c.RebuildRate)},
 	} {
 		if bound.value < 0 {
 			errs = append(errs, fmt.Errorf("%s is negative: %d", bound.name, bound.value))

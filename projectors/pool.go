@@ -3,6 +3,7 @@ package projectors
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/lanternist/lanternist/event"
 	"github.com/lanternist/lanternist/mirror"
@@ -15,6 +16,7 @@ type pool struct {
 	idle    chan *worker
 	filling *worker // holds the piece that keys are added to; nil when it is empty
 	tally   tally
+	pace    *pacer // nil when pieces are written as they come
 
 	// Of the work at hand, set by begin.
 	ctx      context.Context
@@ -81,12 +83,24 @@ func (p *pool) added(full bool) error {
 
 // work processes a worker's piece; the first error ends the work of all.
 func (p *pool) work(w *worker) {
-	if err := w.process(p.ctx, p.snapshot, p.version); err != nil {
+	if err := p.process(w); err != nil {
 		p.cancel(err)
 	} else if !w.follower.live {
 		w.runner.status.course.within()
 	}
 	p.idle <- w
+}
+
+func (p *pool) process(w *worker) error {
+	if p.pace == nil {
+		return w.process(p.ctx, p.snapshot, p.version)
+	}
+	if err := p.pace.enter(p.ctx, len(w.piece.ends)); err != nil {
+		return err
+	}
+	began := time.Now()
+	defer func() { p.pace.leave(time.Since(began)) }()
+	return w.process(p.ctx, p.snapshot, p.version)
 }
 
 // drain returns when everything added is written or parked, or with the first error. A piece that is the only one is

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/lanternist/lanternist/event"
 	"github.com/lanternist/lanternist/journal"
@@ -22,15 +23,22 @@ type round struct {
 	end      mirror.Progress
 	next     uint64           // sequence of the batch to read next; the follower's moves when what came before is written
 	snapshot *mirror.Snapshot // nil until an event touches the view
+	given    *mirror.Snapshot // where the round is to end; nil when it takes a snapshot of its own, which it closes
 	seen     keySet
-	whole    bool // every document was reconciled with the snapshot: the rest of the round's events say nothing new
-	since    int  // events since the last checkpoint within the round
+	whole    bool      // every document was reconciled with the snapshot: the rest of the round's events say nothing new
+	since    int       // events since the last checkpoint within the round
+	oldest   time.Time // append time of the first batch that is not applied; of the live generation
 }
 
 // runRound processes every event up to the mirror's progress, and moves the promise there.
 func (f *follower) runRound(ctx context.Context) error {
 	end, _ := f.runner.mirror.Progress()
-	r := &round{f: f, end: end, next: f.next}
+	return f.runRoundTo(ctx, end, nil)
+}
+
+// runRoundTo is runRound up to an end: the mirror's progress, or that of a given snapshot, which stays open.
+func (f *follower) runRoundTo(ctx context.Context, end mirror.Progress, given *mirror.Snapshot) error {
+	r := &round{f: f, end: end, next: f.next, given: given}
 	defer r.close()
 	if err := r.run(ctx); err != nil {
 		return err
@@ -46,6 +54,9 @@ func (f *follower) runRound(ctx context.Context) error {
 	f.promise(r.end)
 	f.saver.offer(f.checkpoint(r.end.LSN), f.events, wrote)
 	f.runner.counters.rounds.Add(1)
+	if !r.oldest.IsZero() {
+		f.runner.reachedAfter(time.Since(r.oldest))
+	}
 	return nil
 }
 
@@ -54,6 +65,9 @@ func (r *round) close() {
 		return
 	}
 	r.f.pool.end()
+	if r.given != nil {
+		return
+	}
 	if err := r.snapshot.Close(); err != nil {
 		r.f.runner.log.Error("snapshot not closed", "error", err)
 	}
@@ -112,7 +126,7 @@ func (f *follower) read(ctx context.Context, sequence uint64) (*journal.Batch, e
 // batch works out which documents the batch's events affect.
 func (r *round) batch(ctx context.Context, batch *journal.Batch) error {
 	if r.f.live {
-		r.f.runner.oldest.Store(batch.Time.UnixMicro())
+		r.began(batch)
 	}
 	for i := range batch.Parts {
 		events := batch.Parts[i].Events
@@ -135,6 +149,14 @@ func (r *round) batch(ctx context.Context, batch *journal.Batch) error {
 		}
 	}
 	return nil
+}
+
+// began notes how old the oldest batch is that is not applied.
+func (r *round) began(batch *journal.Batch) {
+	if r.oldest.IsZero() {
+		r.oldest = batch.Time
+		r.f.runner.oldest.Store(batch.Time.UnixMicro())
+	}
 }
 
 // event hands the documents that one event affects to the pool.
@@ -166,9 +188,12 @@ func (r *round) begin(ctx context.Context) error {
 	if r.snapshot != nil {
 		return nil
 	}
-	snapshot, err := r.f.runner.mirror.Snapshot(ctx)
-	if err != nil {
-		return fmt.Errorf("take a snapshot: %w", err)
+	snapshot := r.given
+	if snapshot == nil {
+		var err error
+		if snapshot, err = r.f.runner.mirror.Snapshot(ctx); err != nil {
+			return fmt.Errorf("take a snapshot: %w", err)
+		}
 	}
 	r.snapshot, r.end = snapshot, snapshot.Progress()
 	r.seen = newKeySet(r.f.runner.cfg.RoundKeys)
@@ -192,7 +217,7 @@ func (r *round) passed(batch *journal.Batch) error {
 	if r.whole || r.since < f.runner.cfg.CheckpointEvents || batch.Last() >= r.end.Offset {
 		return nil
 	}
-	r.since = 0
+	r.since, r.oldest = 0, time.Time{}
 	if r.snapshot != nil {
 		if err := f.pool.drain(); err != nil {
 			return err

@@ -41,6 +41,7 @@ type Runner struct {
 	watermark Watermark
 	trouble   trouble
 	counters  counters
+	delays    delays
 	shelf     shelf
 	status    state
 	oldest    atomic.Int64 // append time of the batch being processed, in microseconds since 1970; 0 when caught up
@@ -119,6 +120,8 @@ func (r *Runner) start(ctx context.Context, again revival) error {
 		return fmt.Errorf("projector %s: %w", r.cfg.Name, ErrRunning)
 	}
 	defer r.status.running.Store(false)
+	r.cfg.Congestion.join(r)
+	defer r.cfg.Congestion.leave(r)
 	err := r.run(ctx, again)
 	again.answer(err)
 	if ctx.Err() != nil {

@@ -71,6 +71,8 @@ type BuildProgress struct {
 	Step  Step  `json:"step"`  // what it is doing
 	Done  int64 `json:"done"`  // root rows composed, or batches of the journal read
 	Total int64 `json:"total"` // about how many there are
+	// HeldBack says why it does not go faster: live generations come first. "" when nothing holds it back.
+	HeldBack string `json:"held_back,omitempty"`
 }
 
 // Status is the runner's state now. It does no I/O.

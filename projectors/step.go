@@ -111,6 +111,15 @@ func (c *course) at() (Kind, Step) {
 	return "", ""
 }
 
+// hold says why the step is held back; "" when it is not.
+func (c *course) hold(why string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.now != nil {
+		c.now.HeldBack = why
+	}
+}
+
 // count tells how much of the step that counts is done.
 func (c *course) count(done, total int64) {
 	c.mu.Lock()

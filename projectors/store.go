@@ -93,6 +93,22 @@ type Generation interface {
 	IDs(ctx context.Context, visit func(id string) error) error
 }
 
+// Readable is implemented by a Generation of which documents can be read back, whether readers see it or not. One that does not
+// implement it is promoted as it is.
+type Readable interface {
+	// Documents reads the documents with these ids, in their order.
+	Documents(ctx context.Context, ids []string) ([]Held, error)
+	// Count is how many documents there are; false when that cannot be told.
+	Count(ctx context.Context) (int64, bool, error)
+}
+
+// Held is what a sink holds under one id.
+type Held struct {
+	Body []byte // JSON, or what else is there; nil is nothing
+	// Expired says that there is nothing, and that the sink may have let the document go by its time to live.
+	Expired bool
+}
+
 // Failure is one document that a Write could not apply. Class(Err) says what happens to it: a transient failure is tried
 // again until it succeeds, a permanent one is tried Config.MaxAttempts times and then parked, a fatal one stops the runner.
 type Failure struct {

@@ -137,7 +137,11 @@ func (w *worker) offer(ctx context.Context, version event.Offset, documents []vi
 		}
 		return documents, err
 	}
-	puts, deletes := w.runner.counters.wrote(time.Since(began), documents, failures)
+	took := time.Since(began)
+	if w.follower.live {
+		w.runner.wroteLive(took)
+	}
+	puts, deletes := w.runner.counters.wrote(took, documents, failures)
 	w.follower.pool.tally.documents.Add(int64(puts))
 	w.follower.pool.tally.deletes.Add(int64(deletes))
 	return w.settle(ctx, version, documents, failures)

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/lanternist/lanternist/internal/jsondiff"
 	"github.com/lanternist/lanternist/views"
 )
 
@@ -44,7 +45,7 @@ func (s *sight) wrong() bool {
 	case s.want == nil || s.held.Body == nil:
 		return (s.want == nil) != (s.held.Body == nil)
 	}
-	return !same(s.held.Body, s.want)
+	return !jsondiff.Same(s.held.Body, s.want)
 }
 
 // truth names what the document should be.

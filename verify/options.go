@@ -58,5 +58,5 @@ const (
 	suspectsMax = 100_000 // documents that are looked at again, per sink
 	workers     = 16      // documents that are looked at at once
 	refreshSize = 500     // documents repaired at once
-	shownMax    = 20      // differences that a result shows, per sink; and fields of each
+	shownMax    = 20      // differences that a result shows, per sink
 )

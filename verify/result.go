@@ -1,6 +1,6 @@
 package verify
 
-import "encoding/json"
+import "github.com/lanternist/lanternist/internal/jsondiff"
 
 // Result is what a comparison found.
 type Result struct {
@@ -61,12 +61,8 @@ type Difference struct {
 	Repaired bool    `json:"repaired"`
 }
 
-// Field is a value that is not as it should be. No Got or no Want is: there is none.
-type Field struct {
-	Path string          `json:"path"` // "items[2].sku"; "" is the whole document
-	Got  json.RawMessage `json:"got,omitempty"`
-	Want json.RawMessage `json:"want,omitempty"`
-}
+// Field is a value that is not as it should be.
+type Field = jsondiff.Field
 
 // Progress is how far a comparison is.
 type Progress struct {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+
+	"github.com/lanternist/lanternist/internal/jsondiff"
 )
 
 // How often documents are looked at again before those that never stood still are given up. Each time is a point of its
@@ -155,7 +157,7 @@ func (s *sight) difference(id string) Difference {
 	case s.held.Body == nil:
 		d.Kind = Missing
 	default:
-		d.Fields = diff(s.held.Body, s.want)
+		d.Fields = jsondiff.Fields(s.held.Body, s.want)
 	}
 	return d
 }

@@ -39,6 +39,9 @@ func (v *View) Source() string { return v.source }
 // Root is the definition of the root table that the view was compiled against.
 func (v *View) Root() *row.Schema { return v.root.schema }
 
+// Filtered says that not every row of the root table has a document: the definition has a where.
+func (v *View) Filtered() bool { return v.where != nil }
+
 // Tables lists the OIDs of the tables that the view depends on, each once, in ascending order.
 func (v *View) Tables() []uint32 { return v.tables }
 

@@ -50,6 +50,8 @@ type deployment struct {
 	serving func(view string)
 	indexes indexes
 
+	congestion struct{ search, cache projectors.Congestion }
+
 	closers []func() error // in order of opening
 }
 
@@ -327,13 +329,23 @@ func (d *deployment) makeRunners() error {
 	return nil
 }
 
+// congestionOf is what the projectors of a sink know of each other.
+func (d *deployment) congestionOf(sink string) *projectors.Congestion {
+	if sink == "search" {
+		return &d.congestion.search
+	}
+	return &d.congestion.cache
+}
+
 func (d *deployment) makeRunner(def projectors.Definition, sink string) (err error) {
 	r, name := &runner{}, def.View.Name()
 	cfg := projectors.Config{
 		Name: name + "." + sink, Sink: sink, Epoch: d.epoch(),
-		MaxAttempts: d.cfg.Projectors.MaxAttempts, KeepGenerations: keepGenerations(d.cfg),
-		Backoff: backoff.Config{Min: 50 * time.Millisecond, Max: d.cfg.Projectors.BackoffMax.D()},
-		Compile: d.compileFor(def.Store), RebuildOnRequest: !*d.cfg.Views.AutoRebuild,
+		MaxAttempts: d.cfg.Projectors.MaxAttempts, KeepGenerations: orNone(d.cfg.Projectors.KeepGenerations),
+		VerifySample: orNone(d.cfg.Projectors.VerifySample), RebuildRate: d.cfg.Projectors.RebuildRate,
+		Congestion: d.congestionOf(sink),
+		Backoff:    backoff.Config{Min: 50 * time.Millisecond, Max: d.cfg.Projectors.BackoffMax.D()},
+		Compile:    d.compileFor(def.Store), RebuildOnRequest: !*d.cfg.Views.AutoRebuild,
 		Serving: func(projectors.Definition) {
 			if d.serving != nil {
 				d.serving(name)

@@ -54,12 +54,12 @@ func cacheClient(c *config.Config, log *slog.Logger) (*cache.Client, error) {
 	}, log)
 }
 
-// keepGenerations is projectors.keep_generations as the projectors take it, where 0 stands for the default.
-func keepGenerations(c *config.Config) int {
-	if *c.Projectors.KeepGenerations == 0 {
+// orNone is a setting in which 0 is none as the projectors take it, where 0 stands for the default.
+func orNone(setting *int) int {
+	if *setting == 0 {
 		return -1
 	}
-	return *c.Projectors.KeepGenerations
+	return *setting
 }
 
 // openControl opens where small durable state is.

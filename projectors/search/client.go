@@ -15,6 +15,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/elastic/elastic-transport-go/v8/elastictransport"
@@ -30,7 +31,8 @@ type Client struct {
 	http      *http.Transport
 	nodes     string // for messages, without secrets
 	size      *bulkSize
-	buffers   sync.Pool // *chunk
+	pushbacks atomic.Uint64 // times that the cluster had no room
+	buffers   sync.Pool     // *chunk
 	cursors   *cursorSet
 	refreshes sync.WaitGroup
 	closing   sync.Once

@@ -56,6 +56,10 @@ func newStore(c *Client, view string, fields []views.Field, options *views.Searc
 	return s
 }
 
+// Pushbacks implements projectors.Pressured: how often the cluster had no room for documents (429, es_rejected_execution_exception,
+// 503), in all stores of the client.
+func (s *Store) Pushbacks() uint64 { return s.client.pushbacks.Load() }
+
 // metaFormat is the version of what is kept in an index's _meta and of the checkpoint document.
 const metaFormat = 1
 

@@ -142,6 +142,7 @@ func (w *write) finish(ctx context.Context, c *chunk) error {
 			return nil
 		}
 		w.client.size.refused(sent)
+		w.client.pushbacks.Add(1)
 		if attempt == bulkAttempts {
 			if err != nil {
 				return err

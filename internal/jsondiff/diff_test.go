@@ -1,4 +1,4 @@
-package verify
+package jsondiff
 
 import (
 	"fmt"
@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-func TestDiff(t *testing.T) {
+func TestFields(t *testing.T) {
 	for _, c := range []struct{ got, want, diff string }{
 		{`{"a":1}`, `{"a":1}`, ""},
 		{`{"b":2, "a":1.50}`, `{"a":1.5,"b":2}`, ""},
@@ -25,21 +25,21 @@ func TestDiff(t *testing.T) {
 		{`{"a":2}{}`, `{"a":2}`, `: "{\"a\":2}{}", {"a":2}`},
 	} {
 		var texts []string
-		for _, f := range diff([]byte(c.got), []byte(c.want)) {
+		for _, f := range Fields([]byte(c.got), []byte(c.want)) {
 			texts = append(texts, fmt.Sprintf("%s: %s, %s", f.Path, f.Got, f.Want))
 		}
 		if got := strings.Join(texts, "; "); got != c.diff {
 			t.Errorf("%s, want %s: got %q, want %q", c.got, c.want, got, c.diff)
 		}
-		if same([]byte(c.got), []byte(c.want)) != (c.diff == "") {
-			t.Errorf("%s and %s: same is wrong", c.got, c.want)
+		if Same([]byte(c.got), []byte(c.want)) != (c.diff == "") {
+			t.Errorf("%s and %s: Same is wrong", c.got, c.want)
 		}
 	}
 }
 
-func TestDiffIsBounded(t *testing.T) {
+func TestFieldsAreBounded(t *testing.T) {
 	long := "[0" + strings.Repeat(",1", 1000) + "]"
-	if n := len(diff([]byte("[]"), []byte(long))); n != shownMax {
-		t.Errorf("%d fields, want %d", n, shownMax)
+	if n := len(Fields([]byte("[]"), []byte(long))); n != FieldsMax {
+		t.Errorf("%d fields, want %d", n, FieldsMax)
 	}
 }

@@ -1,4 +1,6 @@
-package verify
+// Package jsondiff compares two JSON documents and names the fields in which they differ. The order of members and the way
+// a number is written do not count. What is compared, and what a difference means, its callers decide.
+package jsondiff
 
 import (
 	"bytes"
@@ -11,16 +13,23 @@ import (
 	"strings"
 )
 
-// same says that two documents are the same JSON: the order of members and the way a number is written do not count.
-func same(got, want []byte) bool {
-	if bytes.Equal(got, want) {
-		return true
-	}
-	return len(diff(got, want)) == 0
+// FieldsMax is how many fields Fields lists at most.
+const FieldsMax = 20
+
+// Field is a value that is not as it should be. No Got or no Want is: there is none.
+type Field struct {
+	Path string          `json:"path"` // "items[2].sku"; "" is the whole document
+	Got  json.RawMessage `json:"got,omitempty"`
+	Want json.RawMessage `json:"want,omitempty"`
 }
 
-// diff lists the fields in which a document differs from what it should be, at most shownMax.
-func diff(got, want []byte) []Field {
+// Same says that two documents are the same JSON.
+func Same(got, want []byte) bool {
+	return bytes.Equal(got, want) || len(Fields(got, want)) == 0
+}
+
+// Fields lists the fields in which a document differs from what it should be, at most FieldsMax.
+func Fields(got, want []byte) []Field {
 	a, errA := decode(got)
 	b, errB := decode(want)
 	if errA != nil || errB != nil {
@@ -64,7 +73,7 @@ func encode(v any) json.RawMessage {
 type differ struct{ fields []Field }
 
 func (d *differ) add(f Field) {
-	if len(d.fields) < shownMax {
+	if len(d.fields) < FieldsMax {
 		d.fields = append(d.fields, f)
 	}
 }
