@@ -30,7 +30,7 @@ type eventsBody struct {
 }
 
 func (s *Server) registerEvents(api huma.API) {
-	huma.Register(api, get("list-events", "/v1/events", "events", "Read a page of the journal", 410), s.listEvents)
+	huma.Register(api, get("list-events", "/v1/events", "events", "Read a page of the journal and of its archive", 410), s.listEvents)
 }
 
 // eventsPageBytes bounds a page, in bytes of JSON; a page has at least one event.
@@ -120,6 +120,11 @@ func (s *Server) journalProblem(ctx context.Context, from string, err error) err
 	case isTrimmed:
 		return problem(http.StatusGone, "the events after %s are not retained any more; the oldest are those after %d",
 			from, event.NewOffset(trimmed.First, 0)-1)
+	case errors.Is(err, journal.ErrCorrupt):
+		s.log.Error("journal is damaged", "from", from, "error", err)
+		return problem(http.StatusInternalServerError, "%v; see: lanternist journal verify", err)
+	case errors.Is(err, journal.ErrArchiveAway):
+		return problem(http.StatusServiceUnavailable, "the events of %s are not in the journal any more: %v", from, err).retryAfter(10 * time.Second)
 	case errors.Is(err, journal.ErrBehind):
 		return badQuery("from", from, "the journal ends at %d", s.journal.Head().Offset)
 	case errors.Is(err, context.DeadlineExceeded):

@@ -28,6 +28,7 @@ func (s *Server) routes(gatherer prometheus.Gatherer) http.Handler {
 	s.registerRollback(api)
 	s.registerEvents(api)
 	s.registerLetters(api)
+	s.registerArchive(api)
 	s.registerStatus(api)
 	s.registerJobs(api)
 	s.registerHealth(api)

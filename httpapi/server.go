@@ -41,6 +41,8 @@ type Parts struct {
 	Envelope func(dst []byte, ev *event.Event) ([]byte, error)
 	// Metrics is what /metrics shows; the API adds its own.
 	Metrics *prometheus.Registry
+	// Archive is what archives the journal; nil when nothing does.
+	Archive Archiver
 	// Verify compares documents. Optional: without it, requests to compare are answered 501.
 	Verify Verify
 }
@@ -63,6 +65,7 @@ type Server struct {
 	metrics      *metrics
 	jobs         *jobs
 	watch        watch
+	archiver     Archiver
 	verify       Verify
 	handler      http.Handler
 	started      time.Time
@@ -79,7 +82,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Server, error) {
 	cfg = cfg.withDefaults()
 	s := &Server{
 		cfg: cfg, source: parts.Source, journal: parts.Journal, mirror: parts.Mirror,
-		letters: parts.Letters, load: parts.Load, envelope: parts.Envelope, log: log,
+		letters: parts.Letters, load: parts.Load, envelope: parts.Envelope, log: log, archiver: parts.Archive,
 		waiters: make(chan struct{}, cfg.MaxWaiters), jobs: newJobs(log), watch: watch{seen: map[jobName]*watched{}}, verify: parts.Verify, started: time.Now(),
 	}
 	s.change(func(*viewSet) {}) // none is a set, too

@@ -46,6 +46,8 @@ type JournalStatus struct {
 	Head     event.Offset `json:"head" doc:"The newest."`
 	LSN      string       `json:"lsn" doc:"Everything committed before it is in the journal."`
 	Time     time.Time    `json:"time,omitzero" doc:"When the last batch was appended."`
+	// Archive is nil when the journal has none.
+	Archive *ArchiveStatus `json:"archive,omitempty" doc:"How far the journal's archive is, when it has one."`
 }
 
 // MirrorStatus is how far the mirror is.
@@ -145,6 +147,10 @@ func (s *Server) Status() Status {
 		},
 		Mirror:     MirrorStatus{Offset: progress.Offset, LSN: progress.LSN.String()},
 		Projectors: []ProjectorStatus{},
+	}
+	if s.archiver != nil {
+		archived := ArchiveStatusOf(s.archiver.Status())
+		status.Journal.Archive = &archived
 	}
 	if s.load != nil {
 		status.Load = s.load()

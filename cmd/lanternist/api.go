@@ -9,6 +9,7 @@ import (
 
 	"github.com/lanternist/lanternist/event"
 	"github.com/lanternist/lanternist/httpapi"
+	"github.com/lanternist/lanternist/journal/archive"
 	"github.com/lanternist/lanternist/projectors"
 	"github.com/lanternist/lanternist/projectors/cache"
 	"github.com/lanternist/lanternist/projectors/search"
@@ -26,6 +27,11 @@ func newAPI(n *daemon) (*httpapi.Server, error) {
 	if err := projectors.Register(registry, all...); err != nil {
 		return nil, err
 	}
+	if n.archiving.archiver != nil {
+		if err := archive.Register(registry, n.archiving.archiver); err != nil {
+			return nil, err
+		}
+	}
 	source := event.Source{SystemID: n.source.SystemID, Database: n.source.Database}
 	api, err := httpapi.New(httpapi.Config{
 		Listen: n.cfg.HTTP.Listen, Token: n.cfg.HTTP.Token.Reveal(),
@@ -34,7 +40,7 @@ func newAPI(n *daemon) (*httpapi.Server, error) {
 		MaxWait: n.cfg.HTTP.MaxWait.D(), MaxWaiters: n.cfg.HTTP.MaxWaiters,
 	}, httpapi.Parts{
 		Views: n.apiViews(), Verify: n.verify, Source: n.reader, Journal: n.journal, Mirror: n.mirror, Letters: n.letters,
-		Load: n.loadStatus, Metrics: registry,
+		Archive: n.apiArchiver(), Load: n.loadStatus, Metrics: registry,
 		Envelope: func(dst []byte, ev *event.Event) ([]byte, error) { return event.AppendEnvelope(dst, ev, source), nil },
 	}, n.log)
 	if err != nil {

@@ -37,11 +37,12 @@ type deployment struct {
 	catalog []*row.Schema // of the captured tables, registered
 	views   []*views.View
 
-	control  control.Store
-	registry *schemas.Registry
-	journal  *journal.Journal
-	mirror   *mirror.Mirror
-	letters  *deadletter.Store
+	control   control.Store
+	registry  *schemas.Registry
+	journal   *journal.Journal
+	archiving archiveParts
+	mirror    *mirror.Mirror
+	letters   *deadletter.Store
 
 	search  *search.Client // nil when the configuration has none
 	cache   *cache.Client  // nil when the configuration has none
@@ -239,6 +240,12 @@ func (d *deployment) openJournal(ctx context.Context) (err error) {
 		return errors.Join(fmt.Errorf("open journal: %w", err), engine.Close())
 	}
 	d.onClose(d.journal.Close)
+	if d.archiving, err = openArchive(ctx, d.cfg, d.journal, d.registry, d.log); err != nil {
+		return err
+	}
+	if d.archiving.store != nil {
+		d.onClose(d.archiving.store.Close)
+	}
 	return nil
 }
 

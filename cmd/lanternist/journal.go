@@ -15,7 +15,10 @@ import (
 )
 
 type journalCmd struct {
-	Dump journalDumpCmd `cmd:"" help:"Print batches, or with --events the events. The daemon may be running."`
+	Dump    journalDumpCmd    `cmd:"" help:"Print batches, or with --events the events. The daemon may be running."`
+	Archive journalArchiveCmd `cmd:"" help:"Archive everything up to the journal's end now."`
+	Verify  journalVerifyCmd  `cmd:"" help:"Check every byte of archive and journal. The daemon may be running."`
+	Restore journalRestoreCmd `cmd:"" help:"Fill an empty journal from the archive."`
 }
 
 type journalDumpCmd struct {

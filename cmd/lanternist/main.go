@@ -24,7 +24,7 @@ const (
 	exitOK          = 0
 	exitFailed      = 1   // it was tried and did not work
 	exitBadInput    = 2   // flags, configuration, views, database or sinks are not as they must be
-	exitDifferent   = 3   // documents differ from the source
+	exitDifferent   = 3   // documents differ from the source, or what is stored is damaged
 	exitInterrupted = 130 // a second signal
 )
 
@@ -38,7 +38,7 @@ type commands struct {
 	Replay      replayCmd      `cmd:"" help:"Run stored events of the journal again through one projector."`
 	Verify      verifyCmd      `cmd:"" help:"Compare a view's documents with what they should be; with --repair mend them."`
 	Deadletters deadlettersCmd `cmd:"" help:"Documents that a sink refused: list them, show one."`
-	Journal     journalCmd     `cmd:"" help:"Look into the journal."`
+	Journal     journalCmd     `cmd:"" help:"Look into the journal, archive it, verify it, restore it."`
 	Config      configCmd      `cmd:"" help:"Print the configuration in force, secrets masked."`
 	Version     versionCmd     `cmd:"" help:"Print the version."`
 }
@@ -80,7 +80,7 @@ func realMain(args []string, stdout, stderr io.Writer) int {
 	parser, err := kong.New(&cmds,
 		kong.Name("lanternist"),
 		kong.Description("Postgres changes, in order and exactly, in Elasticsearch and Redis.\n\n"+
-			"Exit codes: 0 done, 1 failed, 2 bad input (flags, configuration, database, sinks), 3 documents differ, 130 interrupted twice."),
+			"Exit codes: 0 done, 1 failed, 2 bad input (flags, configuration, database, sinks), 3 documents differ or stored data is damaged, 130 interrupted twice."),
 		kong.UsageOnError(),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.Writers(stdout, stderr),

@@ -169,6 +169,7 @@ func (n *daemon) runIngest(ctx context.Context, bar *progress) error {
 	})
 	g.Go(func() error { return n.tables.Start(ctx) })
 	g.Go(func() error { return n.maintain(ctx) })
+	g.Go(func() error { return n.runArchive(ctx) })
 	return n.explain(g.Wait())
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"time"
 
 	"github.com/lanternist/lanternist/httpapi"
@@ -49,6 +50,7 @@ func (c *statusCmd) print(a *app, s *httpapi.Status) error {
 	fmt.Fprintf(a.stdout, "%s since %s\n", ready, s.Started.Local().Format(time.DateTime))
 	fmt.Fprintf(a.stdout, "source   %s, at %s, acknowledged %s, behind %s\n", source, s.Source.WALEnd, s.Source.Acknowledged, bytesText(int64(s.Source.LagBytes)))
 	fmt.Fprintf(a.stdout, "journal  %s to %s, up to %s\n", s.Journal.First, s.Journal.Head, s.Journal.LSN)
+	printArchive(a.stdout, s.Journal.Archive)
 	fmt.Fprintf(a.stdout, "mirror   %s, up to %s\n\n", s.Mirror.Offset, s.Mirror.LSN)
 	rows := make([][]string, 0, len(s.Projectors))
 	notes := ""
@@ -79,6 +81,21 @@ func (c *statusCmd) print(a *app, s *httpapi.Status) error {
 	err := table(a.stdout, []string{"PROJECTOR", "GEN", "STATE", "OFFSET", "LSN", "EVENTS", "BYTES", "BEHIND", "DOCUMENTS", "PARKED"}, rows)
 	fmt.Fprint(a.stdout, notes)
 	return err
+}
+
+// printArchive prints how far the journal's archive is, if it has one.
+func printArchive(w io.Writer, s *httpapi.ArchiveStatus) {
+	if s == nil {
+		return
+	}
+	fmt.Fprintf(w, "archive  %s, up to batch %s, %s files, %s, behind %s", s.State, thousands(s.LastBatch), thousands(s.Files), bytesText(s.Bytes), bytesText(int64(s.Behind)))
+	if s.Missing > 0 {
+		fmt.Fprintf(w, ", %s FILES MISSING; see: lanternist journal verify", thousands(s.Missing))
+	}
+	if s.Error != "" {
+		fmt.Fprintf(w, "\n         %s", s.Error)
+	}
+	fmt.Fprintln(w)
 }
 
 // bytesText prints a number of bytes for people.

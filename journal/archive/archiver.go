@@ -307,6 +307,7 @@ func (r *Archiver) Request() uint64 {
 func (r *Archiver) failed(err error, attempts int) {
 	r.mu.Lock()
 	r.state.State, r.state.Error, r.state.Failures = StateFailing, err.Error(), r.state.Failures+1
+	r.state.FailuresTotal++
 	r.mu.Unlock()
 	lasting := errors.Is(err, ErrAhead) || errors.Is(err, ErrOther) || errors.Is(err, ErrOverlap) || errors.Is(err, journal.ErrCorrupt)
 	switch {

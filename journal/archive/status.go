@@ -34,6 +34,8 @@ type Status struct {
 	WrittenFiles uint64    // by this archiver
 	WrittenBytes uint64    // of them
 	WrittenRaw   uint64    // bytes of the entries in them
+
+	FailuresTotal uint64 // attempts that failed
 }
 
 // Status is the archiver's state now. It does no I/O.

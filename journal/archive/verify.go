@@ -252,23 +252,26 @@ func (v *verifier) journal(ctx context.Context, engine journal.Log, first, last 
 		} else {
 			v.previous = nil
 		}
+		if err == nil {
+			continue
+		}
+		now, _, bounds := engine.Bounds(ctx)
 		switch {
-		case err == nil:
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		case !errors.Is(err, journal.ErrCorrupt) && !errors.Is(err, journal.ErrMalformed) && !errors.Is(err, journal.ErrNotFound) && !errors.Is(err, errFormat):
-			return err
+		case bounds != nil:
+			return errors.Join(bounds, err)
+		case sequence < now: // it was trimmed meanwhile
+		case unreadable(err):
+			v.damaged("", sequence, sequence, err)
 		default:
-			now, _, bounds := engine.Bounds(ctx)
-			if bounds != nil {
-				return bounds
-			}
-			if sequence >= now { // else it was trimmed meanwhile
-				v.damaged("", sequence, sequence, err)
-			}
+			return err
 		}
 	}
 	return nil
+}
+
+// unreadable says whether an error means that an entry is damaged or not there.
+func unreadable(err error) bool {
+	return errors.Is(err, journal.ErrCorrupt) || errors.Is(err, journal.ErrMalformed) || errors.Is(err, journal.ErrNotFound) || errors.Is(err, errFormat)
 }
 
 // readVerbatim reads and checks an entry of an engine.
