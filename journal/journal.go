@@ -27,16 +27,17 @@ type Journal struct {
 	trimAt    uint64     // position at which Append looks at the bounds again; guarded by appending
 
 	mu      sync.RWMutex
-	head    header                  // of the last batch
-	first   header                  // of the first batch retained
-	recent  ring                    // of the last batches
-	links   links                   // to batches read lately
-	readers map[string]event.Offset // what active readers still need: everything after
-	grown   chan struct{}           // closed when head moves; nil when no one waits
-	freed   chan struct{}           // closed when readers change; nil when no one waits
-	awaited []*awaited              // positions that somebody waits for
-	blocked string                  // the reader that Append waits for
-	archive Archive                 // what is not in the journal any more; nil when there is none
+	head    header                   // of the last batch
+	first   header                   // of the first batch retained
+	recent  ring                     // of the last batches
+	links   links                    // to batches read lately
+	readers map[string]event.Offset  // what active readers still need: everything after
+	grown   chan struct{}            // closed when head moves; nil when no one waits
+	freed   chan struct{}            // closed when readers change; nil when no one waits
+	awaited []*awaited               // positions that somebody waits for
+	blocked string                   // the reader that Append waits for
+	pressed map[string]chan struct{} // by reader: closed when Append waits for it
+	archive Archive                  // what is not in the journal any more; nil when there is none
 	closed  bool
 }
 

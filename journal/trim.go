@@ -25,6 +25,28 @@ func (j *Journal) Release(name string) {
 	j.wake(&j.freed)
 }
 
+// Pressed returns a channel that is closed when Append waits for a reader, as it may do already: the journal is full, and
+// what the reader still needs is in the way.
+func (j *Journal) Pressed(name string) <-chan struct{} {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.blocked == name && name != "" {
+		now := make(chan struct{})
+		close(now)
+		return now
+	}
+	if j.pressed == nil {
+		j.pressed = map[string]chan struct{}{}
+	}
+	if j.pressed[name] == nil {
+		j.pressed[name] = make(chan struct{})
+	}
+	return j.pressed[name]
+}
+
+// Retention is what the journal keeps at least and at most.
+func (j *Journal) Retention() Retention { return j.cfg.Retention }
+
 // slowest is the sequence before which no reader needs anything, and the reader that stands there; the head's
 // when there are no readers. The caller holds mu.
 func (j *Journal) slowest() (sequence uint64, name string) {
@@ -149,6 +171,10 @@ func (j *Journal) makeRoom(ctx context.Context, bytes uint64) error {
 			continue
 		}
 		j.blocked = name
+		if pressed, ok := j.pressed[name]; ok {
+			close(pressed)
+			delete(j.pressed, name)
+		}
 		freed := j.wait(&j.freed)
 		retained := j.head.end() - j.first.position
 		j.mu.Unlock()

@@ -19,7 +19,8 @@ const Reader = "archive"
 
 // Config says when files are written.
 type Config struct {
-	// FileSize is how many bytes of entries make a file, before compression. Default 64 MiB.
+	// FileSize is how many bytes of entries make a file, before compression; at most a quarter of what the journal keeps.
+	// Files are smaller when the journal is full. Default 64 MiB.
 	FileSize int64
 	// Every is how long an entry waits at most before it is archived, though it fills no file. Default 1h.
 	Every time.Duration
@@ -71,8 +72,12 @@ type Archiver struct {
 // NewArchiver is an archiver that does not run yet. From now on the journal keeps everything for it.
 func NewArchiver(cfg Config, archive *Archive, j *journal.Journal, schemas journal.Schemas, log *slog.Logger) *Archiver {
 	j.Retain(Reader, 0)
+	cfg = cfg.withDefaults()
+	if size := j.Retention().Size; size > 0 {
+		cfg.FileSize = min(cfg.FileSize, size/4) // a journal must not be full before its first file is
+	}
 	return &Archiver{
-		cfg: cfg.withDefaults(), archive: archive, journal: j, schemas: schemas, log: log,
+		cfg: cfg, archive: archive, journal: j, schemas: schemas, log: log,
 		request: make(chan struct{}, 1), state: Status{State: StateStarting},
 	}
 }
@@ -270,6 +275,8 @@ func (r *Archiver) wait(ctx context.Context, next uint64) (last uint64, err erro
 		case <-enough:
 			return r.upTo(ctx, next, start)
 		case <-due.C:
+			return r.upTo(ctx, next, start)
+		case <-r.journal.Pressed(Reader):
 			return r.upTo(ctx, next, start)
 		case <-r.request:
 			r.mu.Lock()

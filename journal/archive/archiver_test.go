@@ -127,6 +127,22 @@ func TestNothingLeavesTheJournalBeforeItIsArchived(t *testing.T) {
 	w.check()
 }
 
+// A batch that has no room in the journal as long as anything else is there does not wait until a file is due.
+func TestAFullJournalIsArchivedAtOnce(t *testing.T) {
+	w := newWorld(t, memoryStore(t), journal.Retention{Size: 1 << 20})
+	r := w.archiver(Config{})
+	run(t, r)
+	until(t, r, "running", func(s Status) bool { return s.State == StateRunning })
+	w.append(3, 1, 50<<10)
+	w.append(1, 1, 1000<<10)
+	w.append(1, 1, 20)
+	w.append(1, 1, 1000<<10)
+	if s := r.Status(); s.Last < 6 || s.First != 1 {
+		t.Errorf("status %+v", s)
+	}
+	w.check()
+}
+
 func TestAnArchiverGoesOnWhereTheLastOneEnded(t *testing.T) {
 	eachStore(t, func(t *testing.T, store *blob.Bucket) {
 		w := newWorld(t, store, journal.Retention{})
