@@ -13,8 +13,8 @@
 //   - Nothing is dropped: an error repeats the operation, parks the document or stops the runner (Class).
 //
 // The documents live in a generation. A new one is built from a snapshot when there is none, when the view's definition
-// has changed, when the journal is another one, or when a person asks (Rebuild). It is filled while the live one goes on
-// serving and following, catches up, and is promoted in one step.
+// has changed (at a start, or by Redefine), when the journal is another one, or when a person asks (Rebuild). It is filled
+// while the live one goes on serving and following by its own definition, catches up, and is promoted in one step.
 //
 // Sinks implement Store and Generation (search, cache). What is affected and what a document is, views decides; what is
 // kept of a parked document, deadletter.

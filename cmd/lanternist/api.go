@@ -98,9 +98,9 @@ func (n *daemon) apiViews() []*httpapi.View {
 }
 
 // composeFor composes documents that the cache misses, from the mirror.
-func (n *daemon) composeFor(v *views.View) cache.Compose {
+func (d *deployment) composeFor(v *views.View) cache.Compose {
 	return func(ctx context.Context, ids []string) (docs []views.Document, version event.Offset, err error) {
-		s, err := n.mirror.Snapshot(ctx)
+		s, err := d.mirror.Snapshot(ctx)
 		if err != nil {
 			return nil, 0, fmt.Errorf("take a snapshot: %w", err)
 		}

@@ -65,6 +65,22 @@ func redefined(store projectors.Store, v *views.View) (projectors.Definition, er
 	return projectors.Definition{}, errors.New("the definition has no section for this sink")
 }
 
+// acquaint tells a store of the definitions that generations of its view are of: until the projector has found out which one is
+// live, readers go by the configured one.
+func (d *deployment) acquaint(def projectors.Definition) {
+	for _, v := range d.stored {
+		if v.Name() != def.View.Name() {
+			continue
+		}
+		// A definition without a section for this sink has no generation in it.
+		if other, err := redefined(def.Store, v); err == nil {
+			if store, ok := other.Store.(*cache.Store); ok {
+				cache.NewReader(store, d.composeFor(v)) // from now on it composes what is missing in generations of its definition
+			}
+		}
+	}
+}
+
 // askStored bounds how long the sinks are asked at the start which definitions they hold.
 const askStored = 3 * time.Second
 

@@ -50,6 +50,7 @@ type deployment struct {
 	// serving is told when readers of a view see documents of another definition; nil when there is no API.
 	serving func(view string)
 	indexes indexes
+	stored  []*views.View // definitions that generations are of, other than the configured ones
 
 	congestion struct{ search, cache projectors.Congestion }
 
@@ -316,7 +317,8 @@ func (d *deployment) openMirror(ctx context.Context) (err error) {
 		return err
 	}
 	d.indexes.add(d.views...)
-	d.indexes.add(d.storedViews(ctx)...)
+	d.stored = d.storedViews(ctx)
+	d.indexes.add(d.stored...)
 	return d.indexes.ensure(ctx, d.mirror)
 }
 
@@ -362,6 +364,7 @@ func (d *deployment) makeRunner(def projectors.Definition, sink string) (err err
 	if r.Runner, err = projectors.NewRunner(cfg, def.View, def.Store, d.mirror, d.journal, d.letters, d.log); err != nil {
 		return err
 	}
+	d.acquaint(def)
 	// Until the projector says what it needs, the journal keeps everything for it.
 	d.journal.Retain(cfg.Name, 0)
 	d.runners = append(d.runners, r)
