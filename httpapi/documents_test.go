@@ -14,6 +14,21 @@ import (
 	"github.com/lanternist/lanternist/projectors/search"
 )
 
+// While the API does not know yet that a view has another definition, the sinks answer documents of that one.
+func TestETagIsOfTheDefinitionThatComposedTheDocument(t *testing.T) {
+	w := newWorld(t, nil)
+	definition := ""
+	w.docs.get = func(id string) (cache.Document, error) {
+		return cache.Document{ID: id, Version: 77, Body: []byte(`{}`), Definition: definition}, nil
+	}
+	own := w.get("/v1/views/orders/42").want(t, 200).Header.Get("ETag")
+	definition = "0123456789abcdef"
+	other := w.get("/v1/views/orders/42", "If-None-Match", own).want(t, 200).Header.Get("ETag")
+	if other != `"77-01234567"` || own == other {
+		t.Errorf("ETags %s and %s", own, other)
+	}
+}
+
 func TestGetDocument(t *testing.T) {
 	w := newWorld(t, nil)
 	asked := ""

@@ -1,6 +1,7 @@
 package projectors
 
 import (
+	"context"
 	"testing"
 
 	"github.com/jackc/pglogrepl"
@@ -32,4 +33,18 @@ func (s *source) PutOrder(id, customer, status string) pglogrepl.LSN {
 // AddOrder commits an order that is new.
 func (s *source) AddOrder(id, customer, status string) pglogrepl.LSN {
 	return s.commit(insert(orders, id, customer, status))
+}
+
+// Claims are the names under which the journal is kept.
+func (s *source) Claims() (names []string) {
+	for name := range s.journal.Stats(context.Background()).Readers {
+		names = append(names, name)
+	}
+	return names
+}
+
+// Following says that the runner follows a generation.
+func Following(r *Runner) bool {
+	live, _ := r.following.Load().(liveContext)
+	return live.ctx != nil
 }

@@ -46,6 +46,8 @@ type swap struct {
 	redis  *redis.Client
 	prefix string
 
+	searchClient       *search.Client
+	cacheClient        *cache.Client
 	searching, caching *projectors.Runner
 	searches           []*search.Store // by definition
 	readers            []*cache.Reader
@@ -76,6 +78,7 @@ func newSwap(t *testing.T) *swap {
 	w.redis = redis.NewClient(options)
 	t.Cleanup(func() { w.must(w.redis.Close()) })
 
+	w.searchClient, w.cacheClient = searchClient, cacheClient
 	w.searches = []*search.Store{searchClient.Store(w.views[0])}
 	w.caches = []*cache.Store{cacheClient.Store(w.views[0])}
 	w.searches = append(w.searches, w.searches[0].Redefined(w.views[1]))
