@@ -48,7 +48,7 @@ func TestBrokenTableHoldsNoOtherBack(t *testing.T) {
 		fmt.Sprintf("CREATE ROLE %s LOGIN REPLICATION PASSWORD 'reader'", role), "GRANT SELECT ON good TO "+role)
 	t.Cleanup(func() { db.Exec("DROP OWNED BY "+role, "DROP ROLE "+role) })
 	d := newDeployment(t, db, "public.bad", "public.good")
-	d.open(db)
+	d.open()
 	defer d.close()
 	reader := d.cfg
 	u, err := url.Parse(reader.URL)
@@ -94,7 +94,7 @@ func TestColumnDroppedWhileItsTableIsLoaded(t *testing.T) {
 	db.Exec("CREATE TABLE wide (id int PRIMARY KEY, gone text, kept text)",
 		"INSERT INTO wide SELECT i, 'gone ' || i, 'kept ' || i FROM generate_series(1, 3000) i", "ANALYZE wide")
 	d := newDeployment(t, db, "public.wide")
-	d.open(db)
+	d.open()
 	defer d.close()
 	d.loader = NewLoader(LoadConfig{Workers: 1, RangeRows: 100, Rate: 2000, Retry: soon}, d.cfg, d.schemas, d.mirror, d.reader.RequestPosition, slog.New(slog.DiscardHandler))
 	stop := d.begin()
@@ -143,7 +143,7 @@ func TestManySnapshots(t *testing.T) {
 	db.Exec("CREATE TABLE moving (id uuid PRIMARY KEY, n int, body text NOT NULL)", "ALTER TABLE moving ALTER body SET STORAGE EXTERNAL",
 		"INSERT INTO moving SELECT gen_random_uuid(), i, repeat(md5(i::text), 100) FROM generate_series(1, 3000) i", "ANALYZE moving")
 	d := newDeployment(t, db, "public.moving")
-	d.open(db)
+	d.open()
 	defer d.close()
 	var out lockedBuffer
 	d.loader = NewLoader(LoadConfig{Workers: 1, RangeRows: 200, Session: time.Nanosecond, Retry: soon}, d.cfg, d.schemas, d.mirror,

@@ -48,19 +48,31 @@ type deployment struct {
 
 func newDeployment(t *testing.T, db *devstack.Database, tables ...string) *deployment {
 	t.Helper()
+	d := resumeDeployment(t, db.URL(), db.Name(), t.TempDir())
+	d.cfg.Tables = tables
+	d.setup()
+	return d
+}
+
+// resumeDeployment is a deployment in a folder that another process may have left.
+func resumeDeployment(t *testing.T, url, name, dir string) *deployment {
 	cfg := cdc.DefaultConfig()
-	cfg.URL, cfg.Tables = db.URL(), tables
-	cfg.Slot, cfg.Publication = db.Name(), db.Name()
+	cfg.URL, cfg.Slot, cfg.Publication = url, name, name
 	cfg.BatchBytes = 64 << 10 // so that larger transactions come in parts
-	source, err := cdc.Setup(t.Context(), cfg)
+	return &deployment{t: t, cfg: cfg, dir: dir}
+}
+
+func (d *deployment) setup() {
+	d.t.Helper()
+	source, err := cdc.Setup(d.t.Context(), d.cfg)
 	if err != nil {
-		t.Fatal(err)
+		d.t.Fatal(err)
 	}
-	return &deployment{t: t, cfg: cfg, dir: t.TempDir(), slot: source.ConfirmedFlush}
+	d.slot = source.ConfirmedFlush
 }
 
 // open opens everything, as a daemon does that starts.
-func (d *deployment) open(db *devstack.Database) {
+func (d *deployment) open() {
 	d.t.Helper()
 	ctx, log := d.t.Context(), slog.New(slog.DiscardHandler)
 	check := func(err error) {
@@ -82,14 +94,8 @@ func (d *deployment) open(db *devstack.Database) {
 	d.mirror, err = mirror.Open(mirror.Config{Dir: filepath.Join(d.dir, "mirror"), CacheSize: 32 << 20, MemTableSize: 4 << 20}, registry, log)
 	check(err)
 	check(CatchUp(ctx, d.journal, d.mirror))
-	tables, err := cdc.LoadPublished(ctx, db.Conn(ctx), d.cfg.Publication, d.cfg.Tables)
+	d.catalog, err = LoadCatalog(ctx, d.cfg, registry, d.cfg.Tables)
 	check(err)
-	d.catalog = nil
-	for _, s := range tables {
-		registered, err := registry.Register(ctx, s)
-		check(err)
-		d.catalog = append(d.catalog, registered)
-	}
 	d.reader, err = cdc.NewReader(d.cfg, registry, log)
 	check(err)
 	d.pump = NewPump(PumpConfig{Slot: d.slot, MaxBatch: 128 << 10}, d.reader, d.journal, d.mirror, d.control, log)
@@ -242,7 +248,7 @@ func TestMirrorFollowsTheShop(t *testing.T) {
 	go func() { ended <- traffic.Run(tctx) }()
 
 	for range 5 {
-		d.open(db)
+		d.open()
 		rctx, cancel := context.WithTimeout(ctx, time.Duration(200+random.IntN(1500))*time.Millisecond)
 		if err := d.run(rctx); rctx.Err() == nil {
 			t.Fatal(err)
@@ -254,7 +260,7 @@ func TestMirrorFollowsTheShop(t *testing.T) {
 	if err := <-ended; !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
-	d.open(db)
+	d.open()
 	defer d.close()
 	rctx, cancel := context.WithCancel(ctx)
 	done := make(chan error, 1)
@@ -276,7 +282,7 @@ func TestLargeTransactionInParts(t *testing.T) {
 	d := newDeployment(t, db, "public.big")
 	db.Exec("INSERT INTO big SELECT i, repeat('x', 100) FROM generate_series(1, 20000) i", "UPDATE big SET note = note || id")
 	for range 4 {
-		d.open(db)
+		d.open()
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() {
 			for from := d.journal.Head().Offset; ctx.Err() == nil; {
@@ -296,7 +302,7 @@ func TestLargeTransactionInParts(t *testing.T) {
 		cancel()
 		d.close()
 	}
-	d.open(db)
+	d.open()
 	defer d.close()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -326,7 +332,7 @@ func TestIdleSourceIsAcknowledged(t *testing.T) {
 		return lsn
 	}
 	for round := range 2 {
-		d.open(db)
+		d.open()
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- d.run(ctx) }()
@@ -351,7 +357,7 @@ func TestMirrorOfAnotherTime(t *testing.T) {
 	db := devstack.Postgres(t)
 	db.Exec("CREATE TABLE kept (id int PRIMARY KEY)")
 	d := newDeployment(t, db, "public.kept")
-	d.open(db)
+	d.open()
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- d.run(ctx) }()

@@ -69,7 +69,7 @@ func (t *Tables) Names() []string {
 	return slices.Clone(t.names)
 }
 
-// Catalog has the definitions of the captured tables, as of when each was added.
+// Catalog has the definitions of the captured tables, as of when each was added or loaded anew.
 func (t *Tables) Catalog() []*row.Schema {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -206,14 +206,19 @@ func (t *Tables) add(ctx context.Context, names []string) ([]*row.Schema, error)
 	if err != nil {
 		return nil, err
 	}
+	t.capture(all, tables)
+	t.loader.Add(tables...)
+	return tables, nil
+}
+
+// capture notes what is captured, and the newest definitions of some of that.
+func (t *Tables) capture(names []string, tables []*row.Schema) {
 	t.mu.Lock()
-	t.names = all
+	defer t.mu.Unlock()
+	t.names = names
 	for _, s := range tables {
 		t.catalog = append(slices.DeleteFunc(t.catalog, func(have *row.Schema) bool { return have.OID == s.OID }), s)
 	}
-	t.mu.Unlock()
-	t.loader.Add(tables...)
-	return tables, nil
 }
 
 // publish makes the source send the changes of the tables.
@@ -348,6 +353,7 @@ func (t *Tables) reload(ctx context.Context, names []string) error {
 			return fmt.Errorf("%s is not captured", s.QualifiedName())
 		}
 	}
+	t.capture(t.names, tables)
 	for _, s := range tables {
 		if err := t.loader.Remove(ctx, s.OID); err != nil {
 			return err

@@ -65,7 +65,7 @@ func TestTransactionsOpenWhileATableIsAdded(t *testing.T) {
 		db.Exec("CREATE TABLE kept "+things, "CREATE TABLE late "+things, "ALTER TABLE late ALTER body SET STORAGE EXTERNAL",
 			"INSERT INTO late SELECT i, i, repeat('x', 5000) FROM generate_series(1, 1000) i")
 		d := newDeployment(t, db, "public.kept")
-		d.open(db)
+		d.open()
 		defer d.close()
 		tables := d.openTables()
 		d.catalog = nil
@@ -116,6 +116,196 @@ func TestTransactionsOpenWhileATableIsAdded(t *testing.T) {
 	})
 }
 
+// TestTableIsRemovedWhileItIsLoaded removes a table from a load under way, of which the rest goes on.
+func TestTableIsRemovedWhileItIsLoaded(t *testing.T) {
+	db := devstack.Postgres(t)
+	db.Exec("CREATE TABLE one "+things, "CREATE TABLE two "+things, "INSERT INTO one SELECT i, i FROM generate_series(1, 3000) i",
+		"INSERT INTO two SELECT i, i FROM generate_series(1, 3000) i", "ANALYZE")
+	d := newDeployment(t, db, "public.one", "public.two")
+	d.open()
+	defer d.close()
+	tables := d.openTables()
+	d.loader = NewLoader(LoadConfig{Workers: 2, RangeRows: 100, Rate: 2500, Retry: soon}, d.cfg, d.schemas, d.mirror, d.reader.RequestPosition, slog.New(slog.DiscardHandler))
+	tables.loader = d.loader
+	d.catalog = nil
+	stop := d.begin()
+	defer func() { stop() }()
+	d.must(tables.Start(t.Context()))
+	some := func() {
+		t.Helper()
+		devstack.Eventually(t, time.Minute, func() error {
+			if p := d.loader.Progress(); !p.Loading || p.Rows < 500 {
+				return fmt.Errorf("progress %+v", p)
+			}
+			return nil
+		})
+	}
+	some()
+	d.must(tables.Remove(t.Context(), []string{"public.one"}))
+	if have := d.mirror.Tables(); len(have) != 1 || have[0].Name != "public.two" {
+		t.Errorf("the mirror has %+v", have)
+	}
+	db.Exec("DELETE FROM one WHERE id < 1000")
+	some()
+	if _, err := tables.Add(t.Context(), []string{"public.one"}); err != nil {
+		t.Fatal(err)
+	}
+	if rows := d.equal(db, tables); rows != 2001+3000 {
+		t.Errorf("%d rows", rows)
+	}
+	devstack.Eventually(t, time.Minute, func() error {
+		if p := d.loader.Progress(); p.Loading || p.Rows != 2001+3000 || len(p.Failing) > 0 {
+			return fmt.Errorf("progress %+v", p)
+		}
+		return nil
+	})
+}
+
+// TestTableThatCannotBeCapturedChangesNothing adds a good table together with a bad one.
+func TestTableThatCannotBeCapturedChangesNothing(t *testing.T) {
+	db := devstack.Postgres(t)
+	db.Exec("CREATE TABLE kept "+things, "CREATE TABLE good "+things, "CREATE TABLE bad (n int)")
+	d := newDeployment(t, db, "public.kept")
+	d.open()
+	defer d.close()
+	tables := d.openTables()
+	d.catalog = nil
+	stop := d.begin()
+	defer func() { stop() }()
+	d.must(tables.Start(t.Context()))
+	for _, names := range [][]string{{"public.good", "public.bad"}, {"public.good", "public.gone"}} {
+		if _, err := tables.Add(t.Context(), names); err == nil || !strings.Contains(err.Error(), "fix: ") {
+			t.Errorf("adding %v: %v", names, err)
+		}
+	}
+	if plan, err := cdc.PlanPublication(t.Context(), d.cfg, []string{"public.good"}, nil); err != nil || len(plan.Add) != 1 {
+		t.Errorf("the publication was changed: %+v, %v", plan, err)
+	}
+	if names := tables.Names(); !slices.Equal(names, []string{"public.kept"}) {
+		t.Errorf("captured are %v", names)
+	}
+	db.Exec("INSERT INTO good VALUES (1, 1)", "INSERT INTO kept VALUES (1, 1)")
+	if rows := d.equal(db, tables); rows != 1 {
+		t.Errorf("%d rows", rows)
+	}
+}
+
+// TestTablesOfAnotherPublisher are captured and removed without the publication being changed; else it is said what to do.
+func TestTablesOfAnotherPublisher(t *testing.T) {
+	db := devstack.Postgres(t)
+	db.Exec("CREATE TABLE kept "+things, "CREATE TABLE theirs "+things, "CREATE TABLE later "+things, "INSERT INTO theirs VALUES (1, 1)",
+		"CREATE PUBLICATION "+db.Name()+" FOR TABLE kept, theirs")
+	d := newDeployment(t, db, "public.kept")
+	d.cfg.CreatePublication = false
+	d.open()
+	defer d.close()
+	tables := d.openTables()
+	d.catalog = nil
+	stop := d.begin()
+	defer func() { stop() }()
+	d.must(tables.Start(t.Context()))
+	db.Exec("INSERT INTO theirs VALUES (2, 2)")
+	if _, err := tables.Add(t.Context(), []string{"public.theirs"}); err != nil {
+		t.Fatal(err)
+	}
+	db.Exec("INSERT INTO theirs VALUES (3, 3)")
+	if rows := d.equal(db, tables); rows != 3 {
+		t.Errorf("%d rows", rows)
+	}
+	var refused *cdc.PublicationError
+	if _, err := tables.Add(t.Context(), []string{"public.later"}); !errors.As(err, &refused) {
+		t.Errorf("adding a table that is not published: %v", err)
+	}
+	if err := tables.Remove(t.Context(), []string{"public.theirs"}); !errors.As(err, &refused) || !strings.Contains(err.Error(), "DROP TABLE") {
+		t.Errorf("removing a published table: %v", err)
+	}
+	if have := d.mirror.Tables(); len(have) > 1 || !slices.Equal(tables.Names(), []string{"public.kept"}) {
+		t.Errorf("captured are %v, the mirror has %+v", tables.Names(), have)
+	}
+	db.Exec("DROP TABLE theirs")
+	d.must(tables.Remove(t.Context(), []string{"public.theirs"}))
+	if err := tables.Remove(t.Context(), nil); err != nil {
+		t.Error(err)
+	}
+	stop()
+	stop = func() {}
+}
+
+// TestColumnWithADefaultIsReloaded has rows change without a change that the source sends.
+func TestColumnWithADefaultIsReloaded(t *testing.T) {
+	db := devstack.Postgres(t)
+	db.Exec("CREATE TABLE kept "+things, "INSERT INTO kept SELECT i, i FROM generate_series(1, 500) i")
+	d := newDeployment(t, db, "public.kept")
+	d.open()
+	defer d.close()
+	tables := d.openTables()
+	d.catalog = nil
+	stop := d.begin()
+	defer func() { stop() }()
+	d.must(tables.Start(t.Context()))
+	d.equal(db, tables)
+	before, _, err := d.mirror.LoadState(tables.Catalog()[0].OID)
+	d.must(err)
+	db.Exec("ALTER TABLE kept ADD COLUMN colour text DEFAULT 'blue'", "UPDATE kept SET n = 0 WHERE id = 1")
+	progress, _ := d.mirror.Progress()
+	d.must(tables.Reload(t.Context(), []string{"kept"}))
+	db.Exec("UPDATE kept SET colour = 'red' WHERE id = 2")
+	if rows := d.equal(db, tables); rows != 500 {
+		t.Errorf("%d rows", rows)
+	}
+	after, _, err := d.mirror.LoadState(tables.Catalog()[0].OID)
+	d.must(err)
+	if after.LoadedAt <= progress.LSN || after.LoadedAt <= before.LoadedAt {
+		t.Errorf("loaded at %v, before at %v with the mirror then at %v", after.LoadedAt, before.LoadedAt, progress.LSN)
+	}
+	if err := tables.Reload(t.Context(), []string{"gone"}); err == nil {
+		t.Error("a table that is not there was loaded anew")
+	}
+}
+
+// TestDoIsBetweenDeliveries runs something while changes come, and when nothing does.
+func TestDoIsBetweenDeliveries(t *testing.T) {
+	db := devstack.Postgres(t)
+	db.Exec("CREATE TABLE kept " + things)
+	d := newDeployment(t, db, "public.kept")
+	d.open()
+	defer d.close()
+	stop := d.begin()
+	traffic := startTraffic(t, db, []string{"kept"}, 1)
+	for range 200 {
+		d.must(d.pump.Do(t.Context(), func(context.Context) error {
+			head := d.journal.Head().Offset
+			if at := d.mirror.Position(); at != head {
+				t.Errorf("mirror at %v, journal at %v", at, head)
+			}
+			d.mirror.Begin().Discard() // there is no batch under way
+			if now := d.journal.Head().Offset; now != head {
+				t.Errorf("journal went from %v to %v", head, now)
+			}
+			return nil
+		}))
+	}
+	traffic.end()
+	d.reach(db)
+	want := errors.New("of its own")
+	if err := d.pump.Do(t.Context(), func(context.Context) error { return want }); !errors.Is(err, want) {
+		t.Errorf("got %v", err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	d.must(d.pump.Do(t.Context(), func(context.Context) error {
+		cancel()
+		if err := d.pump.Do(ended, nil); !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+		return nil
+	}))
+	stop()
+	d.pump.failed = want
+	if err := d.pump.Do(t.Context(), nil); !errors.Is(err, want) {
+		t.Errorf("after a delivery that did not succeed: %v", err)
+	}
+}
+
 // checkOnce sees to it that no change is in the journal twice.
 func (d *deployment) checkOnce() (changes int) {
 	d.t.Helper()
@@ -159,7 +349,7 @@ func TestTablesComeAndGoUnderTraffic(t *testing.T) {
 				"INSERT INTO "+name+" SELECT i, i, repeat('y', 3000) FROM generate_series(1, 300) i")
 		}
 		d := newDeployment(t, db, "public.t0")
-		d.open(db)
+		d.open()
 		tables := d.openTables()
 		d.catalog = nil // Start adds them
 		stop := d.begin()
@@ -190,7 +380,7 @@ func TestTablesComeAndGoUnderTraffic(t *testing.T) {
 				stop()
 				d.close()
 				d.cfg.Tables = tables.Names()
-				d.open(db)
+				d.open()
 				tables = d.openTables()
 				d.catalog = nil
 				stop = d.begin()
