@@ -26,8 +26,9 @@ type gate struct {
 
 	mu    sync.Mutex
 	hold  func(table string) bool
-	open  chan struct{}   // closed by release
-	held  map[string]bool // tables whose COPY waits or has waited
+	see   func(query string) // told of each query; may be nil
+	open  chan struct{}      // closed by release
+	held  map[string]bool    // tables whose COPY waits or has waited
 	conns map[net.Conn]bool
 }
 
@@ -165,8 +166,11 @@ func (g *gate) forward(server io.Writer, client io.Reader) error {
 	}
 }
 
-// pass waits while the query is one that is held.
+// pass tells of a query, and waits while it is one that is held.
 func (g *gate) pass(query string) {
+	if g.see != nil {
+		g.see(query)
+	}
 	m := copyCommand.FindStringSubmatch(query)
 	if m == nil || !g.hold(m[1]) {
 		return

@@ -10,11 +10,13 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"golang.org/x/time/rate"
 
 	"github.com/lanternist/lanternist/internal/devstack"
 )
@@ -22,8 +24,10 @@ import (
 const (
 	loadRowsDefault = 60_000
 	loadKills       = 10
-	loadRate        = 200 // transactions per second while it loads
+	loadRate        = 200 // transactions per second while it loads, at least
+	loadWriters     = 8   // connections that make them
 	loadSession     = 2 * time.Second
+	loadMemory      = 500 << 20
 )
 
 // loadTables are tables with each kind of key. Of 100 rows each has its share.
@@ -63,14 +67,15 @@ func TestFirstLoadKilledUnderTraffic(t *testing.T) {
 	if total == loadRowsDefault {
 		t.Parallel()
 	}
-	in := installLoad(t, total)
+	in, read := installLoad(t, total)
 	random := randomSource(t)
 	traffic := in.changeWhileLoading(random.Uint64(), total)
 	longest := in.watchSnapshots()
 
-	began, loading := time.Now(), 0
+	loading := 0
+	var memory int64
 	var logs []string
-	for range loadKills {
+	for i := range loadKills {
 		d := in.start()
 		d.log.find(readyWithin, `msg="snapshot opened"`, `msg="generation created"`)
 		timer := time.NewTimer(time.Duration(random.Int64N(int64(time.Second))))
@@ -79,7 +84,9 @@ func TestFirstLoadKilledUnderTraffic(t *testing.T) {
 		case <-d.ended:
 		}
 		d.alive()
+		memory = max(memory, d.peakMemory())
 		d.kill()
+		read.left(in, i)
 		logs = append(logs, d.log.text())
 		if !strings.Contains(d.log.text(), `msg="load finished"`) && strings.Contains(d.log.text(), `msg="load started"`) {
 			loading++
@@ -93,17 +100,28 @@ func TestFirstLoadKilledUnderTraffic(t *testing.T) {
 	if !d.log.find(10*time.Minute, `msg="load finished"`) && !in.loadedBefore(logs) {
 		t.Fatalf("the load did not end:\n%s", tail(d.log.text(), 30))
 	}
-	t.Logf("loaded after %v, with %d restarts", time.Since(began).Round(time.Millisecond), loadKills)
+	took, n := traffic.sofar()
+	t.Logf("loaded %d rows after %v, with %d restarts, under %.0f transactions/s", total, took.Round(time.Millisecond), loadKills, float64(n)/took.Seconds())
+	if total != loadRowsDefault && float64(n) < loadRate*took.Seconds() {
+		t.Errorf("there were fewer than %d transactions/s", loadRate)
+	}
+	memory = max(memory, d.peakMemory())
 	held := longest()
 	devstack.Eventually(t, 15*time.Minute, func() error {
 		d.alive()
 		return in.get("/readyz", nil)
 	})
-	traffic()
+	traffic.stop()
 	d.reach()
 	t.Logf("%d documents compared", in.compare(loadTruth))
 	d.nothingParked()
+	t.Logf("peak memory of the daemon %d MiB while loading, %d MiB when the views were built", memory>>20, d.peakMemory()>>20)
+	if memory > loadMemory && !raced {
+		t.Errorf("the load took %d MiB of memory, want at most %d", memory>>20, loadMemory>>20)
+	}
 	d.stop()
+	read.left(in, loadKills)
+	read.check()
 	if held == 0 {
 		t.Error("no snapshot was seen on the source")
 	}
@@ -121,8 +139,9 @@ func (in *installation) loadedBefore(logs []string) bool {
 	return false
 }
 
-// installLoad makes the tables, each with its share of total rows, and a view of each.
-func installLoad(t *testing.T, total int) *installation {
+// installLoad makes the tables, each with its share of total rows, and a view of each. It returns what sees what is read
+// of them.
+func installLoad(t *testing.T, total int) (*installation, *copies) {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("needs real services; run without -short")
@@ -145,7 +164,10 @@ func installLoad(t *testing.T, total int) *installation {
 	}
 	// In the ordinary suite the rate stretches the load, so that the kills hit it.
 	o.more = fmt.Sprintf("log: {level: debug}\nsnapshot: {session: %s, range_rows: %d, rate: %d}\n", loadSession, max(500, total/400), max(total/8, 10_000))
-	return install(t, o)
+	read := newCopies(t)
+	g := newGate(t, o.database, func(string) bool { return false })
+	g.see, o.source = read.see, g.url(o.database)
+	return install(t, o), read
 }
 
 // loadTruth is what the documents must be.
@@ -156,55 +178,55 @@ func loadTruth(view string) string {
 	return fmt.Sprintf(`SELECT id::text, jsonb_build_object('id', id, 'n', n, 'body', body) FROM %s`, view)
 }
 
-// changeWhileLoading updates, deletes, inserts and gives rows other keys, until the returned function is called.
-func (in *installation) changeWhileLoading(seed uint64, total int) (stop func()) {
+// loadTraffic is what changes the tables while they are loaded.
+type loadTraffic struct {
+	began     time.Time
+	committed atomic.Int64
+	stop      func() // and waits for the end
+}
+
+// sofar says how long it has been going on and how many transactions there were.
+func (l *loadTraffic) sofar() (time.Duration, int64) { return time.Since(l.began), l.committed.Load() }
+
+// changeWhileLoading updates, deletes, inserts and gives rows other keys, until it is stopped.
+func (in *installation) changeWhileLoading(seed uint64, total int) *loadTraffic {
 	in.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	pool, err := pgxpool.New(ctx, in.database.URL())
+	pool, err := pgxpool.New(ctx, in.database.URL()+fmt.Sprintf("&pool_max_conns=%d", loadWriters))
 	if err != nil {
 		in.t.Fatal(err)
 	}
-	random := rand.New(rand.NewPCG(seed, 1))
-	ended := make(chan int, 1)
-	go func() {
-		tick := time.NewTicker(time.Second / loadRate)
-		defer tick.Stop()
-		n := 0
-		for {
-			select {
-			case <-ctx.Done():
-				ended <- n
-				return
-			case <-tick.C:
+	l := &loadTraffic{began: time.Now()}
+	pace := rate.NewLimiter(loadRate*1.2, loadRate) // what was late is made up for
+	var writers sync.WaitGroup
+	for w := range loadWriters {
+		random := rand.New(rand.NewPCG(seed, uint64(w)))
+		writers.Go(func() {
+			for i := w; pace.Wait(ctx) == nil; i += loadWriters {
+				sql, arg := loadChange(random, total, i)
+				if _, err := pool.Exec(ctx, sql, arg); err == nil {
+					l.committed.Add(1)
+				} else if ctx.Err() == nil {
+					in.t.Errorf("%s: %v", sql, err)
+				}
 			}
-			sql, arg := loadChange(random, total, n)
-			if _, err := pool.Exec(ctx, sql, arg); err == nil {
-				n++
-			} else if ctx.Err() == nil {
-				in.t.Errorf("%s: %v", sql, err)
-			}
-		}
-	}()
-	stopped := false
-	stop = func() {
-		if stopped {
-			return
-		}
-		stopped = true
+		})
+	}
+	l.stop = sync.OnceFunc(func() {
 		cancel()
-		n := <-ended
+		writers.Wait()
 		pool.Close()
-		in.t.Logf("%d transactions were committed meanwhile", n)
-		if n == 0 {
+		in.t.Logf("%d transactions were committed meanwhile", l.committed.Load())
+		if l.committed.Load() == 0 {
 			in.t.Error("there were no changes")
 		}
-	}
-	in.t.Cleanup(stop)
-	return stop
+	})
+	in.t.Cleanup(l.stop)
+	return l
 }
 
-// loadChange is one transaction on rows that are picked by their n: of ten, five update, two give another key, two
-// insert and one deletes. A pick may find nothing: the row was deleted before.
+// loadChange is one transaction on rows that are picked by their n: of ten, five update (a large value only now and then),
+// two give another key, which moves a row between partitions, too, two insert and one deletes. A pick may find nothing: the row was deleted before.
 func loadChange(random *rand.Rand, total, i int) (sql string, arg int) {
 	table := loadTables[random.IntN(len(loadTables))]
 	rows := int(float64(total) * table.share / 100)
@@ -219,6 +241,8 @@ func loadChange(random *rand.Rand, total, i int) (sql string, arg int) {
 	}
 	arg = 1 + random.IntN(rows)
 	switch kind := random.IntN(10); {
+	case kind == 0 && table.name == "large":
+		return fmt.Sprintf(`UPDATE large SET body = repeat(md5('%d'), 200) WHERE n = $1`, i), arg
 	case kind < 5:
 		return fmt.Sprintf(`UPDATE %s SET n = n, body = CASE WHEN length(body) > 1000 THEN body ELSE body || '.' END WHERE n = $1`, table.name), arg
 	case kind < 7:
