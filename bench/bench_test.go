@@ -25,7 +25,7 @@ func TestBenchmark(t *testing.T) {
 	}
 	want := []string{
 		"receive", "raw redis SET", "raw redis script", "raw elasticsearch new", "raw elasticsearch replace",
-		"raw COPY TO STDOUT", "load", "journal", "redis", "elasticsearch",
+		"raw COPY TO STDOUT", "load", "load-redis", "load-elasticsearch", "journal", "redis", "elasticsearch",
 	}
 	var got []string
 	for _, l := range r.Lines {
@@ -36,7 +36,10 @@ func TestBenchmark(t *testing.T) {
 		if l.Name == "load" && (len(l.OfRaw) != 1 || l.OfReceive != 0) {
 			t.Errorf("load: ratios %v, to the receiver %v", l.OfRaw, l.OfReceive)
 		}
-		if !l.Raw && l.Name != "load" && l.OfReceive <= 0 {
+		if strings.HasPrefix(l.Name, "load-") && (len(l.OfRaw) != 2 || l.OfReceive != 0 || l.Written < 3000) {
+			t.Errorf("%s: ratios %v, to the receiver %v; %d documents written", l.Name, l.OfRaw, l.OfReceive, l.Written)
+		}
+		if !l.Raw && !strings.HasPrefix(l.Name, "load") && l.OfReceive <= 0 {
 			t.Errorf("%s: no ratio to the receiver", l.Name)
 		}
 		if sink := l.Name == "redis" || l.Name == "elasticsearch"; sink && (len(l.OfRaw) != 2 || l.Written < 1000) {

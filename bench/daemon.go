@@ -24,8 +24,8 @@ import (
 // viewName is the view that is projected: the table's rows as they are.
 const viewName = "items"
 
-const viewFields = `view: items
-from: public.bench_items
+const viewFields = `view: %s
+from: %s
 fields:
   id:
   customer_id:
@@ -35,13 +35,13 @@ fields:
   updated_at:
 `
 
-// viewOf is the view with one sink.
-func viewOf(sink string) []byte {
+// viewOf is a view of a table with one sink.
+func viewOf(name, table, sink string) []byte {
 	section := "cache:\n"
 	if sink == sinkElasticsearch {
 		section = "search:\n"
 	}
-	return []byte(viewFields + section)
+	return fmt.Appendf(nil, viewFields+section, name, table)
 }
 
 const (
@@ -113,9 +113,14 @@ func measureDaemon(sink string) func(context.Context, *round) ([]sample, error) 
 	}
 }
 
-// install writes the configuration, or finds it there.
+// install writes the configuration for the backlog's table, or finds it there.
 func (r *round) install(ctx context.Context, sink string) (*daemon, error) {
-	d := &daemon{round: r, sink: sink, dir: filepath.Join(r.dir, sink)}
+	return r.installView(ctx, sink, sink, table, viewOf(viewName, table, sink))
+}
+
+// installView writes the configuration for one view of a table. name is that of folder and slot.
+func (r *round) installView(ctx context.Context, sink, name, table string, view []byte) (*daemon, error) {
+	d := &daemon{round: r, sink: sink, dir: filepath.Join(r.dir, name)}
 	address, err := freeAddress(ctx)
 	if err != nil {
 		return nil, err
@@ -126,10 +131,10 @@ func (r *round) install(ctx context.Context, sink string) (*daemon, error) {
 		service = fmt.Sprintf("elasticsearch: {url: %q, prefix: %q}", r.stack.Elasticsearch(), r.prefix)
 	}
 	cfg := fmt.Sprintf("source: {url: \"${DATABASE_URL}\", slot: %s, publication: %s, tables: [%s]}\n%s\nhttp: {listen: %q}\nviews: [view.yaml]\n",
-		r.slot(sink), publication, table, service, address)
+		r.slot(strings.ReplaceAll(name, "-", "_")), publication, table, service, address)
 	return d, errors.Join(os.MkdirAll(d.dir, 0o700),
 		os.WriteFile(filepath.Join(d.dir, "lanternist.yaml"), []byte(cfg), 0o600),
-		os.WriteFile(filepath.Join(d.dir, "view.yaml"), viewOf(sink), 0o600))
+		os.WriteFile(filepath.Join(d.dir, "view.yaml"), view, 0o600))
 }
 
 // freeAddress is a loopback address that was free a moment ago. Its port is below the ephemeral range, so that no outgoing

@@ -18,8 +18,12 @@ const (
 	loadTable = "public.bench_load"
 )
 
-// prepareLoad fills the table that is loaded. It has no part in the backlog.
+// prepareLoad fills the table that is loaded, once for all workloads. It has no part in the backlog.
 func prepareLoad(ctx context.Context, r *round) error {
+	if r.loadTable {
+		return nil
+	}
+	r.loadTable = true
 	return execAll(ctx, r.database.url,
 		"CREATE TABLE bench_load (LIKE bench_items INCLUDING ALL)",
 		fmt.Sprintf(`INSERT INTO bench_load SELECT n, n %% 5000 + 1, bench_status(n), n %% 100000 / 100.0, bench_note(n),
@@ -45,8 +49,8 @@ func measureLoad(ctx context.Context, r *round) ([]sample, error) {
 	limit := raw.Phases[0].rawSample(sinkLoad, "COPY", 1)
 	limit.Name, limit.About, limit.Documents = "raw COPY TO STDOUT", "rows, to nothing; 1 connection", 0
 	out := loaded.Phases[0].sample("load", "rows, into the mirror; the stream running, no sink")
-	out.Sink = sinkLoad
-	return []sample{limit, out}, nil
+	out.Sink, out.Load = sinkLoad, true
+	return []sample{limit, out}, loaded.Phases[0].bounded()
 }
 
 // copyToNothing reads the table and throws it away.

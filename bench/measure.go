@@ -102,6 +102,8 @@ type round struct {
 	prefix   string
 	database *database
 	backlog  backlog
+
+	loadTable bool // is there
 }
 
 // run does every chosen workload once, on a database of its own.

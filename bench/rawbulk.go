@@ -72,7 +72,7 @@ func createIndex(ctx context.Context, t task) error {
 	if err != nil {
 		return err
 	}
-	definitions, err := views.Parse(viewName, viewOf(sinkElasticsearch))
+	definitions, err := views.Parse(viewName, viewOf(viewName, table, sinkElasticsearch))
 	if err != nil {
 		return err
 	}

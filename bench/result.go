@@ -70,7 +70,7 @@ func newLine(i int, runs [][]sample) line {
 	for k, limit := range runs[0] {
 		to := median(runs, func(run []sample) float64 { return run[i].rate() / run[k].rate() })
 		switch {
-		case limit.Name == lineReceive && first.Sink != sinkLoad: // a load does not read the stream
+		case limit.Name == lineReceive && !first.Load:
 			l.OfReceive = to
 		case limit.Raw != "" && limit.Sink == first.Sink:
 			l.OfRaw = append(l.OfRaw, ratio{limit.Raw, to})

@@ -8,6 +8,7 @@ type sample struct {
 	About string
 	Sink  string // whose raw writes are its limits, or that it writes raw
 	Raw   string // kind of raw write; "" when it is a workload
+	Load  bool   // a first load, which does not read the stream
 	phase
 	Documents int // written to the sink, deletes included
 }

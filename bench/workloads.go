@@ -27,6 +27,8 @@ var workloads = []workload{
 	{name: "raw-redis", needs: []string{sinkRedis}, measure: measureRawRedis},
 	{name: "raw-bulk", needs: []string{sinkElasticsearch}, measure: measureRawBulk},
 	{name: "load", prepare: prepareLoad, measure: measureLoad},
+	{name: "load-redis", needs: []string{sinkRedis}, prepare: prepareLoad, measure: measureLoadSink(sinkRedis)},
+	{name: "load-elasticsearch", needs: []string{sinkElasticsearch}, prepare: prepareLoad, measure: measureLoadSink(sinkElasticsearch)},
 	{name: "journal", prepare: prepareJournal, measure: measureJournal},
 	{name: "redis", needs: []string{sinkRedis}, prepare: prepareDaemon(sinkRedis), measure: measureDaemon(sinkRedis)},
 	{name: "elasticsearch", needs: []string{sinkElasticsearch}, prepare: prepareDaemon(sinkElasticsearch), measure: measureDaemon(sinkElasticsearch)},
