@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"net/http"
 	"strconv"
 	"time"
@@ -12,11 +13,17 @@ import (
 
 	"github.com/lanternist/lanternist/event"
 	"github.com/lanternist/lanternist/journal"
+	"github.com/lanternist/lanternist/projectors/stream"
 )
 
 type eventsInput struct {
-	From  string `query:"from" maxLength:"96" doc:"After which event to begin: its offset, as \"next\" of the page before; or from which position (0/16B3748) or time (2026-01-31T12:00:00Z) on. Default: the oldest event retained." example:"0"`
-	Limit int    `query:"limit" minimum:"0" doc:"The most events to answer. 0 or none: the server's page size."`
+	From   string   `query:"from" maxLength:"96" doc:"After which event to begin: its offset, as \"next\" of the page before; or from which position (0/16B3748) or time (2026-01-31T12:00:00Z) on. Default: the oldest event retained." example:"0"`
+	To     string   `query:"to" maxLength:"96" doc:"Up to which event, in the same ways: the transaction that it belongs to is read to its end. Default: no end."`
+	Cursor string   `query:"cursor" maxLength:"20" doc:"next of the page before, with from and to as they were there."`
+	Table  []string `query:"table,explode" maxItems:"64" doc:"Only events of these tables: schema.table, or schema.* for all of a schema."`
+	Type   []string `query:"type,explode" maxItems:"64" doc:"Only events of these types: orders.created, or orders.* for all of a table."`
+	Wait   string   `query:"wait" maxLength:"16" doc:"When there is nothing yet, how long to wait for it: 500ms, 2s. Default: not at all." example:"2s"`
+	Limit  int      `query:"limit" minimum:"0" doc:"The most events to answer. 0 or none: the server's page size."`
 }
 
 type eventsOutput struct {
@@ -25,7 +32,8 @@ type eventsOutput struct {
 
 type eventsBody struct {
 	Events []json.RawMessage `json:"events" doc:"Envelopes, in commit order."`
-	Next   string            `json:"next" doc:"from= of the next page. It does not change when there are no more events yet."`
+	Next   string            `json:"next" doc:"from= or cursor= of the next page. It does not change when there are no more events yet. It may move without events, when none of many was wanted."`
+	Done   bool              `json:"done,omitempty" doc:"There are no more events up to to=."`
 	Head   string            `json:"head" doc:"Offset of the newest event in the journal."`
 }
 
@@ -41,20 +49,57 @@ func (s *Server) listEvents(ctx context.Context, in *eventsInput) (*eventsOutput
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.cfg.ReadTimeout)
+	wait := time.Duration(0)
+	if in.Wait != "" {
+		if wait, err = s.waitTime(in.Wait); err != nil {
+			return nil, err
+		}
+	}
+	filter := stream.Filter{Tables: in.Table, Types: in.Type}
+	if err := filter.Validate(); err != nil {
+		return nil, problem(http.StatusUnprocessableEntity, "%v", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.cfg.ReadTimeout+wait)
 	defer cancel()
-	after, err := s.seek(ctx, in.From)
+	span, err := s.eventsSpan(ctx, in)
 	if err != nil {
-		return nil, s.journalProblem(ctx, in.From, err)
+		return nil, err
 	}
+	page := eventsPage{server: s, reader: stream.NewReader(s.journal, span, filter), limit: limit, until: time.Now().Add(wait)}
 	out := &eventsOutput{}
-	after, out.Body.Events, err = s.eventsPage(ctx, after, limit)
-	if err != nil {
+	if out.Body.Events, out.Body.Done, err = page.read(ctx); err != nil {
 		return nil, s.journalProblem(ctx, in.From, err)
 	}
-	out.Body.Next = strconv.FormatUint(uint64(after), 10)
+	out.Body.Done = out.Body.Done && in.To != ""
+	out.Body.Next = strconv.FormatUint(uint64(page.next), 10)
 	out.Body.Head = strconv.FormatUint(uint64(s.journal.Head().Offset), 10)
 	return out, nil
+}
+
+// eventsSpan reads from=, to= and cursor=.
+func (s *Server) eventsSpan(ctx context.Context, in *eventsInput) (span stream.Span, err error) {
+	span.Last = stream.Forever
+	if in.To != "" {
+		to, err := stream.ParsePosition(in.To)
+		if err != nil {
+			return span, badQuery("to", in.To, "%v", err)
+		}
+		if span, err = stream.UpTo(ctx, s.journal, to); err != nil {
+			return span, s.replayProblem(ctx, "to", in.To, err)
+		}
+	}
+	span.Since = asTime(in.From)
+	name, from := "from", in.From
+	if in.Cursor != "" {
+		name, from = "cursor", in.Cursor
+		if !isDigits(from) {
+			return span, badQuery(name, from, "want next of the page before")
+		}
+	}
+	if span.After, err = s.seek(ctx, from); err != nil {
+		return span, s.replayProblem(ctx, name, from, err)
+	}
+	return span, nil
 }
 
 // seek reads from=.
@@ -77,37 +122,73 @@ func (s *Server) seek(ctx context.Context, from string) (event.Offset, error) {
 	return 0, badQuery("from", from, "want an offset such as 53215233, a position such as 0/16B3748, or a time such as 2026-01-31T12:00:00Z")
 }
 
-// eventsPage reads at most limit events after an offset, without waiting for any, and returns where it ended.
-func (s *Server) eventsPage(ctx context.Context, after event.Offset, limit int) (event.Offset, []json.RawMessage, error) {
-	events := []json.RawMessage{}
-	bytes := 0
-	for s.journal.Head().Offset > after {
-		batch, err := s.journal.Next(ctx, after)
-		if err != nil {
-			return after, nil, err
+// eventsPage is a page being read.
+type eventsPage struct {
+	server *Server
+	reader *stream.Reader
+	limit  int
+	until  time.Time // until when events are waited for
+	next   event.Offset
+}
+
+// Bounds of what one page reads without finding anything that is wanted.
+const (
+	scanBatches = 64
+	scanTime    = 2 * time.Second
+)
+
+// read reads a page: at least one event when there is one, and none when many were read that are not wanted.
+func (p *eventsPage) read(ctx context.Context) (envelopes []json.RawMessage, done bool, err error) {
+	enough := time.Now().Add(scanTime)
+	for {
+		events, err := p.reader.Read(ctx, stream.Bounds{Events: p.limit, Bytes: eventsPageBytes, Batches: scanBatches})
+		if err != nil && !errors.Is(err, io.EOF) {
+			return nil, false, err
 		}
-		last := event.NewOffset(batch.Sequence, 0)
-		for p := range batch.Parts {
-			for i := range batch.Parts[p].Events {
-				ev := &batch.Parts[p].Events[i]
-				last = ev.Offset
-				if ev.Offset <= after {
-					continue
-				}
-				envelope, err := s.envelope(nil, ev)
-				if err != nil {
-					return after, nil, err
-				}
-				bytes += len(envelope)
-				if len(events) == limit || (len(events) > 0 && bytes > eventsPageBytes) {
-					return after, events, nil
-				}
-				events, after = append(events, envelope), ev.Offset
+		p.next = p.reader.At()
+		done = err != nil
+		if len(events) > 0 || done {
+			envelopes, err = p.envelopes(events)
+			return envelopes, done, err
+		}
+		if p.reader.At() < p.server.journal.Head().Offset {
+			if time.Now().After(enough) {
+				return []json.RawMessage{}, false, nil
 			}
+			continue
 		}
-		after = max(after, last)
+		if !p.wait(ctx) {
+			return []json.RawMessage{}, false, nil
+		}
+		enough = time.Now().Add(scanTime)
 	}
-	return after, events, nil
+}
+
+// wait waits for something to read; it is false when there was nothing in time.
+func (p *eventsPage) wait(ctx context.Context) bool {
+	if !time.Now().Before(p.until) {
+		return false
+	}
+	ctx, cancel := context.WithDeadline(ctx, p.until)
+	defer cancel()
+	return p.reader.Wait(ctx) == nil // another error comes again when it is read
+}
+
+// envelopes writes events as clients see them: as many as fit, and at least one.
+func (p *eventsPage) envelopes(events []event.Event) ([]json.RawMessage, error) {
+	all, bytes := make([]json.RawMessage, 0, len(events)), 0
+	for i := range events {
+		envelope, err := p.server.envelope(nil, &events[i])
+		if err != nil {
+			return nil, err
+		}
+		if bytes += len(envelope); i > 0 && bytes > eventsPageBytes {
+			p.next = events[i-1].Offset
+			break
+		}
+		all = append(all, envelope)
+	}
+	return all, nil
 }
 
 // journalProblem is the problem of events that cannot be read.

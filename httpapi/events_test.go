@@ -19,23 +19,29 @@ var commitTime = time.Date(2026, 11, 20, 23, 4, 12, 0, time.UTC)
 // appendOrders appends batches of one transaction with three events each. The transactions commit at 0/1000, 0/2000, …
 func appendOrders(t *testing.T, w *world, batches int) {
 	t.Helper()
+	for n := 1; n <= batches; n++ {
+		appendOrder(t, w, n)
+	}
+}
+
+// appendOrder appends the n-th of them.
+func appendOrder(t *testing.T, w *world, n int) {
+	t.Helper()
 	schema, err := w.registry.Register(t.Context(), ordersSchema)
 	must(t, err)
-	for n := 1; n <= batches; n++ {
-		tx := event.Transaction{
-			XID: uint32(700 + n), CommitLSN: pglogrepl.LSN(n * 0x1000), EndLSN: pglogrepl.LSN(n*0x1000 + 0x30),
-			CommitTime: commitTime.Add(time.Duration(n) * time.Minute),
-		}
-		part := journal.Part{Transaction: tx, Complete: true}
-		for i := range 3 {
-			id := fmt.Sprint(n, "-", i)
-			part.Events = append(part.Events, event.Event{
-				Transaction: &tx, Ordinal: uint32(i), Op: event.Insert, Schema: schema, After: row.Of(&id, nil, nil),
-			})
-		}
-		_, err := w.journal.Append(t.Context(), []journal.Part{part})
-		must(t, err)
+	tx := event.Transaction{
+		XID: uint32(700 + n), CommitLSN: pglogrepl.LSN(n * 0x1000), EndLSN: pglogrepl.LSN(n*0x1000 + 0x30),
+		CommitTime: commitTime.Add(time.Duration(n) * time.Minute),
 	}
+	part := journal.Part{Transaction: tx, Complete: true}
+	for i := range 3 {
+		id := fmt.Sprint(n, "-", i)
+		part.Events = append(part.Events, event.Event{
+			Transaction: &tx, Ordinal: uint32(i), Op: event.Insert, Schema: schema, After: row.Of(&id, nil, nil),
+		})
+	}
+	_, err = w.journal.Append(t.Context(), []journal.Part{part})
+	must(t, err)
 }
 
 // allEvents reads pages until there is nothing new and returns the offsets.

@@ -42,7 +42,7 @@ func notReady(all []ProjectorStatus) []string {
 	var names []string
 	for _, p := range all {
 		running := p.State == projectors.StateRunning || p.State == projectors.StateRetrying
-		if !running || p.Generation == 0 {
+		if !running || p.Generation == 0 && p.View != "" { // a stream has no generations
 			names = append(names, p.Projector+" is "+string(p.State))
 		}
 	}

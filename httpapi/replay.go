@@ -89,24 +89,9 @@ func (s *Server) getReplay(_ context.Context, in *ProjectorInput) (*replayOutput
 	return &replayOutput{Body: replayState(j)}, nil
 }
 
-// projector finds a projector by name.
-func (s *Server) projector(name string) (Projector, error) {
-	var names []string
-	for _, v := range s.served.Load().all() {
-		for _, p := range v.projectors() {
-			other := p.Status().Projector
-			if other == name {
-				return p, nil
-			}
-			names = append(names, other)
-		}
-	}
-	return nil, problem(http.StatusNotFound, "there is no projector %q; there are %q", name, names)
-}
-
 // replayRange reads from= and to=. What the journal no longer holds is refused here, before anything is started.
 func (s *Server) replayRange(ctx context.Context, in *replayInput) (what projectors.ReplayRange, err error) {
-	what.DryRun = in.DryRun
+	what.DryRun, what.Since, what.Until = in.DryRun, asTime(in.From), asTime(in.To)
 	if what.From, err = s.replayFrom(ctx, in.From); err == nil {
 		err = s.journal.Retains(what.From)
 	}
@@ -123,6 +108,15 @@ func (s *Server) replayRange(ctx context.Context, in *replayInput) (what project
 		return what, badQuery("to", in.To, "the range ends before it begins")
 	}
 	return what, nil
+}
+
+// asTime is a bound that is given as a time; zero when it is not.
+func asTime(text string) time.Time {
+	t, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		return time.Time{}
+	}
+	return t.Truncate(time.Microsecond)
 }
 
 // replayFrom is the offset of the first event at an offset or position or time, or after.
@@ -191,7 +185,7 @@ func replayState(j *job) replayBody {
 }
 
 // replayPlan runs a range again through a projector.
-func replayPlan(name string, p Projector, what projectors.ReplayRange) jobPlan {
+func replayPlan(name string, p Replayer, what projectors.ReplayRange) jobPlan {
 	asked := replayDetail{dryRun: what.DryRun, result: projectors.ReplayResult{From: what.From, To: what.To}}
 	return jobPlan{
 		kind: kindReplay, subject: name, unit: "batches", detail: asked,

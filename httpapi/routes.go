@@ -23,6 +23,7 @@ func (s *Server) routes(gatherer prometheus.Gatherer) http.Handler {
 	s.registerDocuments(api)
 	s.registerSearch(api)
 	s.registerRebuild(api)
+	s.registerProjectors(api)
 	s.registerReplay(api)
 	s.registerVerify(api)
 	s.registerRollback(api)

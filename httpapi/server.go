@@ -43,6 +43,8 @@ type Parts struct {
 	Metrics *prometheus.Registry
 	// Archive is what archives the journal; nil when nothing does.
 	Archive Archiver
+	// Streams are projectors of events, which can be looked at and replayed. Optional.
+	Streams []Replayer
 	// Verify compares documents. Optional: without it, requests to compare are answered 501.
 	Verify Verify
 }
@@ -51,6 +53,7 @@ type Parts struct {
 type Server struct {
 	cfg      Config
 	served   atomic.Pointer[viewSet] // changed under mu
+	streams  []Replayer
 	source   Source
 	journal  *journal.Journal
 	mirror   *mirror.Mirror
@@ -81,7 +84,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Server, error) {
 	}
 	cfg = cfg.withDefaults()
 	s := &Server{
-		cfg: cfg, source: parts.Source, journal: parts.Journal, mirror: parts.Mirror,
+		cfg: cfg, streams: parts.Streams, source: parts.Source, journal: parts.Journal, mirror: parts.Mirror,
 		letters: parts.Letters, load: parts.Load, envelope: parts.Envelope, log: log, archiver: parts.Archive,
 		waiters: make(chan struct{}, cfg.MaxWaiters), jobs: newJobs(log), watch: watch{seen: map[jobName]*watched{}}, verify: parts.Verify, started: time.Now(),
 	}

@@ -2,8 +2,6 @@ package httpapi
 
 import (
 	"context"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -145,8 +143,7 @@ func (s *Server) Status() Status {
 			Identity: s.journal.Identity(), First: event.NewOffset(s.journal.Retained(), 0), Head: head.Offset,
 			LSN: head.EndLSN.String(), Time: head.Time,
 		},
-		Mirror:     MirrorStatus{Offset: progress.Offset, LSN: progress.LSN.String()},
-		Projectors: []ProjectorStatus{},
+		Mirror: MirrorStatus{Offset: progress.Offset, LSN: progress.LSN.String()},
 	}
 	if s.archiver != nil {
 		archived := ArchiveStatusOf(s.archiver.Status())
@@ -159,22 +156,7 @@ func (s *Server) Status() Status {
 	if r := s.watch.reading(kindLoad, loadSubject); status.Load.Loading {
 		status.Load.Percent, status.Load.Rate, status.Load.Left = r.Percent, r.Rate, r.Left
 	}
-	for _, p := range s.projectors() {
-		st := p.Status()
-		status.Projectors = append(status.Projectors, ProjectorStatus{Status: st, LSN: st.LSN.String()})
-	}
-	slices.SortFunc(status.Projectors, func(a, b ProjectorStatus) int { return strings.Compare(a.Projector, b.Projector) })
+	status.Projectors = s.projectorStatuses()
 	status.Ready = len(notReady(status.Projectors)) == 0
 	return status
-}
-
-// projectors lists the projectors of all views.
-func (s *Server) projectors() []Projector {
-	var all []Projector
-	for _, v := range s.served.Load().all() {
-		for _, p := range v.projectors() {
-			all = append(all, p)
-		}
-	}
-	return all
 }

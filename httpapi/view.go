@@ -45,17 +45,22 @@ type Searcher interface {
 	Search(ctx context.Context, q search.Query) (*search.Result, error)
 }
 
+// Replayer is what the API needs of a projector of any kind. It is a *projectors.Runner or a *stream.Projector.
+type Replayer interface {
+	Status() projectors.Status
+	// Replay returns when the events of the range were run again.
+	Replay(ctx context.Context, what projectors.ReplayRange, progress func(projectors.ReplayResult)) (projectors.ReplayResult, error)
+}
+
 // Projector is what the API needs of a *projectors.Runner.
 type Projector interface {
+	Replayer
 	// Watermark is how far readers can rely on the documents, with a channel that is closed when that changes.
 	Watermark() (mirror.Progress, <-chan struct{})
-	Status() projectors.Status
 	// Recheck has the projector find out whether its sink has lost data.
 	Recheck()
 	// Rebuild returns when a new generation is live.
 	Rebuild(ctx context.Context, progress projectors.Progress) error
-	// Replay returns when the events of the range were run again.
-	Replay(ctx context.Context, what projectors.ReplayRange, progress func(projectors.ReplayResult)) (projectors.ReplayResult, error)
 	// Rollback returns when the generation that was live before is live again.
 	Rollback(ctx context.Context, progress projectors.Progress) error
 }

@@ -27,11 +27,9 @@ type Reader struct {
 
 	at    event.Offset  // everything up to it has been read
 	lsn   pglogrepl.LSN // everything that committed before it has been read
-	open  bool          // the transaction that was read last is in the span and goes on
 	batch *journal.Batch
 	part  int // next in the batch
 	next  int // next event of the part
-	index int // of the part's first event in the batch
 	buf   []event.Event
 	read  int64 // events, wanted or not
 	seen  int64 // batches
@@ -79,7 +77,7 @@ func (r *Reader) Read(ctx context.Context, bounds Bounds) ([]event.Event, error)
 			}
 			batches++
 			r.seen++
-			r.batch, r.part, r.next, r.index = batch, 0, 0, 0
+			r.batch, r.part, r.next = batch, 0, 0
 		}
 		if full := r.take(bounds, &bytes); full {
 			return r.buf, nil
@@ -96,21 +94,21 @@ func (r *Reader) eof() error {
 }
 
 // ended says that the rest of the journal is not in the span.
-func (r *Reader) ended() bool { return r.at >= r.span.Last && !r.open }
+func (r *Reader) ended() bool { return r.at >= r.span.Last }
 
 // take takes events of the batch until the bounds are reached, which it says, or the batch is.
 func (r *Reader) take(bounds Bounds, bytes *int) (full bool) {
 	for ; r.part < len(r.batch.Parts); r.part++ {
 		p := &r.batch.Parts[r.part]
-		if r.next == 0 && !r.begins(p) {
-			r.at, r.batch, r.open = max(r.at, r.span.Last), nil, false
-			return false
-		}
 		within := r.within(p)
 		for ; r.next < len(p.Events); r.next++ {
 			ev := &p.Events[r.next]
 			if ev.Offset <= r.span.After {
 				continue
+			}
+			if ev.Offset > r.span.Last {
+				r.at, r.batch = max(r.at, r.span.Last), nil
+				return false
 			}
 			if within && r.wanted.wants(ev) {
 				size := journal.EncodedEventSize(ev)
@@ -123,23 +121,13 @@ func (r *Reader) take(bounds Bounds, bytes *int) (full bool) {
 			r.read++
 			r.at = ev.Offset
 		}
-		r.index += len(p.Events)
 		r.next = 0
-		r.open = !p.Complete
 		if p.Complete {
 			r.lsn = p.EndLSN
 		}
 	}
 	r.at, r.batch = max(r.at, r.batch.Last()), nil
 	return false
-}
-
-// begins says whether a part belongs to the span's range of offsets.
-func (r *Reader) begins(p *journal.Part) bool {
-	if r.open && p.First != 0 {
-		return true // it goes on with what has begun
-	}
-	return event.NewOffset(r.batch.Sequence, r.index) <= r.span.Last
 }
 
 // within says whether a part's transaction committed in the span's time.

@@ -15,11 +15,10 @@ import (
 // means the transaction that its event belongs to. To is the journal's end when it is End(), and is not the Beginning.
 type Range struct{ From, To Position }
 
-// Span is a range of one journal: whole transactions, from the first event after one offset to the end of the transaction that
-// another one is in. The zero value is empty.
+// Span is a range of one journal. The zero value is empty.
 type Span struct {
 	After event.Offset // the first event is the first after it
-	Last  event.Offset // the last event is the last of the transaction that the event of this offset belongs to
+	Last  event.Offset // the last event is at it or before
 	// Since and Until, where they are not zero, leave out what did not commit within, both included: commit times do not follow
 	// the order of commits exactly.
 	Since, Until time.Time
@@ -41,16 +40,21 @@ func Resolve(ctx context.Context, j *journal.Journal, r Range) (Span, error) {
 	if err != nil {
 		return Span{}, fmt.Errorf("find %s: %w", r.From, err)
 	}
-	last, err := end(ctx, j, r.To)
-	if err != nil {
-		return Span{}, fmt.Errorf("find %s: %w", r.To, err)
-	}
-	s := Span{After: after, Last: last}
+	s, err := UpTo(ctx, j, r.To)
+	s.After = after
 	if r.From.kind == atTime {
 		s.Since = r.From.time
 	}
-	if r.To.kind == atTime {
-		s.Until = r.To.time
+	return s, err
+}
+
+// UpTo is the span from the first event that there ever was to a position.
+func UpTo(ctx context.Context, j *journal.Journal, to Position) (s Span, err error) {
+	if s.Last, err = end(ctx, j, to); err != nil {
+		return Span{}, fmt.Errorf("find %s: %w", to, err)
+	}
+	if to.kind == atTime {
+		s.Until = to.time
 	}
 	return s, nil
 }
@@ -93,7 +97,7 @@ func begin(ctx context.Context, j *journal.Journal, p Position) (event.Offset, e
 	}
 }
 
-// end is the offset of an event in a position's last transaction.
+// end is the offset of the last event of a position's last transaction.
 func end(ctx context.Context, j *journal.Journal, p Position) (last event.Offset, err error) {
 	switch p.kind {
 	case atLSN:
@@ -101,7 +105,7 @@ func end(ctx context.Context, j *journal.Journal, p Position) (last event.Offset
 	case atTime:
 		last, err = j.SeekTime(ctx, p.time.Add(clockSlack))
 	case atOffset:
-		last = p.offset
+		last, err = endOf(ctx, j, p.offset)
 	default:
 		last = j.Head().Offset
 	}
@@ -163,6 +167,35 @@ func beginOfPart(ctx context.Context, j *journal.Journal, batch *journal.Batch, 
 		index -= len(batch.Parts[part].Events)
 	}
 	return event.NewOffset(batch.Sequence, index) - 1, nil
+}
+
+// endOf is the offset of the last event of the transaction that the event of an offset belongs to.
+func endOf(ctx context.Context, j *journal.Journal, offset event.Offset) (event.Offset, error) {
+	if head := j.Head().Offset; offset >= head {
+		return head, nil
+	}
+	begun := false
+	for sequence := max(offset.Sequence(), j.First()); ; sequence++ {
+		batch, err := j.Read(ctx, sequence)
+		if errors.Is(err, journal.ErrNotFound) {
+			return j.Head().Offset, nil // it has not ended
+		}
+		if err != nil {
+			return 0, err
+		}
+		index := 0
+		for i := range batch.Parts {
+			p := &batch.Parts[i]
+			if !begun && event.NewOffset(sequence, index) > offset {
+				return offset, nil
+			}
+			index += len(p.Events)
+			begun = begun || event.NewOffset(sequence, index) > offset || i == len(batch.Parts)-1 && !p.Complete
+			if begun && p.Complete {
+				return max(event.NewOffset(sequence, index)-1, offset), nil
+			}
+		}
+	}
 }
 
 // oldestWhole is the offset after which the first transaction begins that is there from its first event on.
