@@ -135,7 +135,7 @@ views: [views/*.yaml]
 func (c *demoCmd) show(a *app, n *daemon, say func(string, ...any)) error {
 	ctx, stop := context.WithCancelCause(a.ctx)
 	defer stop(nil)
-	bar := newProgress(a.stderr, "load", "rows")
+	bar := a.newProgress("load tables", "rows")
 	ended := make(chan error, 1)
 	go func() { ended <- n.run(ctx, bar) }()
 
@@ -173,7 +173,7 @@ func (c *demoCmd) act(ctx context.Context, a *app, n *daemon, say func(string, .
 // perform waits for the views, makes traffic, and, with --once, compares.
 func (c *demoCmd) perform(ctx context.Context, a *app, n *daemon, say func(string, ...any)) error {
 	began := time.Now()
-	if err := n.waitUntilRunning(ctx, newProgress(a.stderr, "build views", "documents")); err != nil {
+	if err := n.waitUntilRunning(ctx, a.newProgress("build views", "documents")); err != nil {
 		return err
 	}
 	load := n.loader.Progress()

@@ -48,6 +48,7 @@ type app struct {
 	ctx    context.Context // ends at the first SIGINT or SIGTERM
 	stdout io.Writer
 	stderr io.Writer
+	json   bool // the command has --json
 }
 
 // exitError is an error with an exit code of its own.
@@ -77,6 +78,7 @@ func realMain(args []string, stdout, stderr io.Writer) int {
 	defer stop()
 	var cmds commands
 	code := exitOK
+	a := &app{ctx: ctx, stdout: stdout, stderr: stderr}
 	parser, err := kong.New(&cmds,
 		kong.Name("lanternist"),
 		kong.Description("Postgres changes, in order and exactly, in Elasticsearch and Redis.\n\n"+
@@ -85,7 +87,7 @@ func realMain(args []string, stdout, stderr io.Writer) int {
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),
 		kong.Writers(stdout, stderr),
 		kong.Exit(func(int) { code = -1 }), // --help: nothing is run
-		kong.Bind(&app{ctx: ctx, stdout: stdout, stderr: stderr}),
+		kong.Bind(a),
 	)
 	if err != nil {
 		fmt.Fprintln(stderr, "lanternist:", err)
@@ -99,7 +101,19 @@ func realMain(args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "lanternist: %v\n\nSee: lanternist --help\n", err)
 		return exitBadInput
 	}
+	a.json = wantsJSON(kctx)
 	return exitCode(kctx.Run(), stderr)
+}
+
+// wantsJSON says whether the command that was asked for was given --json.
+func wantsJSON(kctx *kong.Context) bool {
+	for _, flag := range kctx.Flags() {
+		if flag.Name == "json" {
+			given, _ := kctx.FlagValue(flag).(bool)
+			return given
+		}
+	}
+	return false
 }
 
 // exitCode prints an error, if there is something to print, and says what to exit with.

@@ -63,7 +63,7 @@ func (c *rebuildCmd) Run(a *app) error {
 	if c.Rollback {
 		things = "batches"
 	}
-	bar := newProgress(a.stderr, c.kind()+" "+c.View, things)
+	bar := a.newProgress(c.kind()+" "+c.View, things)
 	outcomes, err := c.ask(a.ctx, client, bar)
 	if errors.Is(err, errNoDaemon) {
 		outcomes, err = c.alone(a, cfg, bar)
@@ -138,13 +138,16 @@ func (c *rebuildCmd) ask(ctx context.Context, client *client, bar *progress) ([]
 	if err := client.post(ctx, path, &answer); err != nil {
 		return nil, err
 	}
-	for answer.State == "running" {
+	for {
 		var done, total int64
 		for _, s := range answer.Sinks {
 			done, total = done+s.Done, total+s.Total
 		}
 		bar.describe(c.kind() + " " + c.View + stepsOf(answer))
 		bar.set(done, total)
+		if answer.State != "running" {
+			break
+		}
 		select {
 		case <-ctx.Done():
 			return nil, fmt.Errorf("%w; the daemon goes on with the %s: lanternist status", context.Cause(ctx), c.kind())

@@ -44,7 +44,7 @@ func (c *replayCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	bar := newProgress(a.stderr, "replay "+c.Projector, "batches")
+	bar := a.newProgress("replay "+c.Projector, "batches")
 	outcome, err := c.ask(a.ctx, client, bar)
 	bar.finish()
 	if errors.Is(err, errNoDaemon) {
@@ -74,8 +74,11 @@ func (c *replayCmd) ask(ctx context.Context, client *client, bar *progress) (rep
 	if err := client.post(ctx, path+"?"+query.Encode(), &answer); err != nil {
 		return answer, err
 	}
-	for answer.State == "running" {
+	for {
 		bar.set(answer.Batches, answer.BatchesTotal)
+		if answer.State != "running" {
+			return answer, nil
+		}
 		select {
 		case <-ctx.Done():
 			return answer, fmt.Errorf("%w; the daemon goes on with the replay", context.Cause(ctx))
@@ -86,7 +89,6 @@ func (c *replayCmd) ask(ctx context.Context, client *client, bar *progress) (rep
 			return answer, err
 		}
 	}
-	return answer, nil
 }
 
 func (c *replayCmd) print(a *app, o replayOutcome) error {

@@ -47,7 +47,7 @@ func (c *runCmd) Run(a *app) error {
 	if err != nil {
 		return errors.Join(err, d.close())
 	}
-	bar := newProgress(a.stderr, "load", "rows")
+	bar := a.logProgress(log, "load tables", "rows")
 	err = daemon.run(a.ctx, bar)
 	return errors.Join(err, d.close())
 }

@@ -46,7 +46,7 @@ func (c *verifyCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	bar := newProgress(a.stderr, "verify "+c.View, "documents")
+	bar := a.newProgress("verify "+c.View, "documents")
 	answer, err := c.ask(a.ctx, client, bar)
 	bar.finish()
 	if errors.Is(err, errNoDaemon) {
@@ -71,8 +71,11 @@ func (c *verifyCmd) ask(ctx context.Context, client *client, bar *progress) (*ve
 	if err := client.do(ctx, http.MethodPost, path, query, &answer); err != nil {
 		return nil, err
 	}
-	for answer.State == "running" {
+	for {
 		bar.set(answer.Progress.Done, answer.Progress.Total)
+		if answer.State != "running" {
+			return &answer, nil
+		}
 		select {
 		case <-ctx.Done():
 			return nil, errors.Join(context.Cause(ctx), c.cancel(client, path))
@@ -83,7 +86,6 @@ func (c *verifyCmd) ask(ctx context.Context, client *client, bar *progress) (*ve
 			return nil, err
 		}
 	}
-	return &answer, nil
 }
 
 // cancel ends the comparison that this command has started.
