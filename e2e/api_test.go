@@ -90,6 +90,10 @@ type status struct {
 		Parked     int    `json:"parked"`
 		Documents  uint64 `json:"documents"`
 		Error      string `json:"error"`
+		Build      *struct {
+			Step     string `json:"step"`
+			HeldBack string `json:"held_back"`
+		} `json:"build"`
 	} `json:"projectors"`
 }
 

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"reflect"
@@ -82,7 +83,11 @@ fields:
 `
 )
 
-// TestKilledAtEveryStep kills the daemon at each step of a rebuild and of a rollback, in each sink. Each time, the next start
+// inBothSinks says whether the daemon is killed at each place in each sink, and not in one of them.
+var inBothSinks = os.Getenv("LANTERNIST_E2E_KILLS") == "all"
+
+// TestKilledAtEveryStep kills the daemon at each step of a rebuild and of a rollback, in one of the sinks, or in each of them with
+// LANTERNIST_E2E_KILLS=all. Each time, the next start
 // must find or make one complete live generation, and leave nothing of what was half done.
 func TestKilledAtEveryStep(t *testing.T) {
 	t.Parallel()
@@ -131,7 +136,7 @@ func (k *killing) everywhere() {
 	k.d.kill()
 	kills := 0
 	for _, kind := range []projectors.Kind{projectors.KindRebuild, projectors.KindRollback} {
-		for _, place := range moments(kind, k.sink) {
+		for _, place := range k.share(kind) {
 			if !strings.HasPrefix(place, "part.") { // a sink's own place: what the last kill left is not removed while it is armed
 				k.start("").d.kill()
 			}
@@ -158,6 +163,24 @@ func (k *killing) everywhere() {
 	k.whole()
 	k.d.stop()
 	k.t.Logf("%d kills", kills)
+}
+
+// share are the places of a change at which this installation is killed: those that both sinks have are divided among them.
+func (k *killing) share(kind projectors.Kind) []string {
+	own := moments(kind, k.sink)
+	if inBothSinks {
+		return own
+	}
+	inSink := func(sink, place string) string {
+		return strings.Replace(place, "part."+k.sink+"/", "part."+sink+"/", 1)
+	}
+	return slices.DeleteFunc(own, func(place string) bool {
+		search := slices.Index(moments(kind, "search"), inSink("search", place))
+		if search < 0 || !slices.Contains(moments(kind, "cache"), inSink("cache", place)) {
+			return false // only this sink has it
+		}
+		return (search%2 == 0) != (k.sink == "search")
+	})
 }
 
 // must makes a change that is not cut off.

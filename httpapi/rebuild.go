@@ -42,7 +42,7 @@ type sinkRebuild struct {
 	State JobState `json:"state" enum:"running,done,failed"`
 	Done  int64    `json:"done" doc:"Documents composed; in a rollback batches of the journal read."`
 	Total int64    `json:"total" doc:"About how many there are."`
-	Step  string   `json:"step,omitempty" doc:"What it is doing, while it runs: creating, filling, saving the checkpoint, opening, catching up, verifying, handing over, saving the live checkpoint, promoting, adopting letters, retiring, releasing the journal."`
+	Step  string   `json:"step,omitempty" doc:"What it is doing, while it runs: creating, filling, saving the checkpoint, opening, catching up, verifying, preparing the promotion, handing over, saving the live checkpoint, promoting, adopting letters, releasing the journal, retiring."`
 	Error string   `json:"error,omitempty"`
 }
 

@@ -183,8 +183,8 @@ func (r *Runner) abandon(ctx context.Context, f *follower) {
 	r.log.Info("generation abandoned", "generation", f.info.Number)
 }
 
-// promote shows the generation that was wished for to readers, and retires all but Config.KeepGenerations of the others. With an error it is not
-// known whether readers see it: the sink may have done what its answer did not tell.
+// promote shows the generation that was wished for to readers. With an error it is not known whether they see it: the sink may
+// have done what its answer did not tell.
 func (r *Runner) promote(ctx context.Context, f *follower, wish revival) error {
 	number := f.info.Number
 	r.unsettled = wish
@@ -207,9 +207,27 @@ func (r *Runner) promote(ctx context.Context, f *follower, wish revival) error {
 	}
 	r.status.course.done()
 	r.watermark.advance(f.mark)
+	return nil
+}
+
+// retireAfter retires what a promotion has left over. It may take long, so whoever follows the journal does not wait for it.
+func (r *Runner) retireAfter(ctx context.Context) {
 	r.status.course.enter(StepRetiring)
 	if err := r.retireOthers(ctx); err != nil {
-		r.log.Warn("other generations not retired", "generation", number, "error", err)
+		r.log.Warn("other generations not retired; they will be at the next start or promotion", "error", err)
+	}
+	r.status.course.done()
+}
+
+// prepare does what makes the promotion of a generation shorter: nobody follows the journal during it.
+func (r *Runner) prepare(ctx context.Context, f *follower) error {
+	r.status.course.enter(StepPreparing)
+	if store, ok := f.def.Store.(Preparer); ok {
+		number := f.info.Number
+		err := r.repeat(ctx, fmt.Sprintf("prepare promotion of generation %d", number), func() error { return store.Prepare(ctx, number) })
+		if err != nil {
+			return err
+		}
 	}
 	r.status.course.done()
 	return nil

@@ -67,10 +67,21 @@ func (v revival) doing() string {
 // make makes the generation that is wished for. It has caught up, and readers do not see it.
 func (v revival) make(ctx context.Context, r *Runner) (*follower, error) {
 	r.status.course.begin(v.kind())
+	var f *follower
+	var err error
 	if v.back {
-		return r.reopen(ctx, v.progress)
+		f, err = r.reopen(ctx, v.progress)
+	} else {
+		f, err = r.build(ctx, v.definition(r), v.progress)
 	}
-	return r.build(ctx, v.definition(r), v.progress)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.prepare(ctx, f); err != nil {
+		v.giveUp(ctx, r, f)
+		return nil, err
+	}
+	return f, nil
 }
 
 // definition is that of the new generation.
@@ -170,7 +181,11 @@ func (r *Runner) replace(ctx context.Context, wish revival) error {
 		wish.giveUp(ctx, r, next)
 		return context.Cause(ctx)
 	}
-	return <-h.done
+	if err := <-h.done; err != nil {
+		return err
+	}
+	r.retireAfter(ctx)
+	return nil
 }
 
 // takeOver ends the live follower and goes on with the one that is handed over. Between, nothing is promised: what readers

@@ -220,6 +220,7 @@ func (r *Runner) obtain(ctx context.Context, why string, wish revival) (*followe
 		wish.giveUp(ctx, r, f)
 		return nil, err
 	}
+	r.retireAfter(ctx)
 	return f, nil
 }
 

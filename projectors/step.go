@@ -30,21 +30,23 @@ const (
 	StepOpening          Step = "opening"                    // the older generation and its checkpoint
 	StepCatchingUp       Step = "catching up"                // with what was committed since
 	StepVerifying        Step = "verifying"                  // a sample of its documents against the mirror
+	StepPreparing        Step = "preparing the promotion"    // what need not be done while nobody follows the journal
 	StepHandingOver      Step = "handing over"               // to whoever follows the journal, who then catches up with the rest
 	StepSavingLive       Step = "saving the live checkpoint" // of the generation that is live so far, so that it can be gone back to
 	StepPromoting        Step = "promoting"                  // readers are sent to the other generation, in one atomic step
 	StepAdoptingLetters  Step = "adopting letters"           // dead letters of the other generation become those of the projector
-	StepRetiring         Step = "retiring"                   // generations beyond those that are kept are removed
 	StepReleasingJournal Step = "releasing the journal"      // the former live generation saves where it is, and holds the journal no longer
+	StepRetiring         Step = "retiring"                   // generations beyond those that are kept are removed
 )
 
 var rebuildSteps = []Step{
-	StepCreating, StepFilling, StepSaving, StepCatchingUp, StepVerifying, StepHandingOver, StepSavingLive, StepPromoting,
-	StepAdoptingLetters, StepRetiring, StepReleasingJournal,
+	StepCreating, StepFilling, StepSaving, StepCatchingUp, StepVerifying, StepPreparing, StepHandingOver, StepSavingLive,
+	StepPromoting, StepAdoptingLetters, StepReleasingJournal, StepRetiring,
 }
 
 var rollbackSteps = []Step{
-	StepOpening, StepCatchingUp, StepHandingOver, StepSavingLive, StepPromoting, StepAdoptingLetters, StepRetiring, StepReleasingJournal,
+	StepOpening, StepCatchingUp, StepPreparing, StepHandingOver, StepSavingLive, StepPromoting, StepAdoptingLetters,
+	StepReleasingJournal, StepRetiring,
 }
 
 // Steps are the steps of a change, in order.

@@ -93,6 +93,12 @@ type Generation interface {
 	IDs(ctx context.Context, visit func(id string) error) error
 }
 
+// Preparer may be implemented by a Store for which a promotion is shorter when it was prepared. A generation that was prepared
+// need not be promoted.
+type Preparer interface {
+	Prepare(ctx context.Context, number int) error
+}
+
 // Readable is implemented by a Generation of which documents can be read back, whether readers see it or not. One that does not
 // implement it is promoted as it is.
 type Readable interface {

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/lanternist/lanternist/internal/faultpoint"
@@ -29,6 +30,8 @@ type Store struct {
 
 	hash string // of the definition; "" when nobody has told
 	*home
+
+	prepared atomic.Int64 // number of the generation that has the settings of a live one; 0 is none
 }
 
 var (
@@ -133,6 +136,7 @@ func (s *Store) Create(ctx context.Context, info projectors.Info) (projectors.Ge
 		info.Created = time.Now().UTC()
 	}
 	info.Live = false
+	s.prepared.CompareAndSwap(int64(info.Number), 0)
 	g := s.generation(info.Number)
 	body := s.index.request(g.names.writer, meta{Format: metaFormat, View: s.view, Info: info})
 	request := call{method: http.MethodPut, path: "/" + g.names.index, body: body}
@@ -205,15 +209,38 @@ func (s *Store) generation(number int) *Generation {
 	return &Generation{store: s, names: s.names.generation(number)}
 }
 
+// Prepare implements projectors.Preparer. What the promotion refreshes is then only what came since.
+func (s *Store) Prepare(ctx context.Context, number int) error {
+	g := s.generation(number)
+	if err := s.goLive(ctx, g); err != nil {
+		return fmt.Errorf("prepare promotion of %s: %w", g.names.index, err)
+	}
+	if err := s.client.refresh(ctx, g.names.index); err != nil {
+		return fmt.Errorf("prepare promotion of %s: refresh: %w", g.names.index, classify(err))
+	}
+	s.prepared.Store(int64(number))
+	return nil
+}
+
+// goLive gives an index the settings of a live one.
+func (s *Store) goLive(ctx context.Context, g *Generation) error {
+	settings := map[string]any{"index.refresh_interval": s.index.refreshInterval}
+	if err := s.client.do(ctx, call{method: http.MethodPut, path: "/" + g.names.index + "/_settings", body: settings}, nil); err != nil {
+		return fmt.Errorf("set refresh interval: %w", classify(err))
+	}
+	return nil
+}
+
 // Promote implements projectors.Store. The index is refreshed first, so that the first reader sees every document.
 func (s *Store) Promote(ctx context.Context, number int) error {
 	if _, err := s.state(ctx, number); err != nil {
 		return err
 	}
 	g := s.generation(number)
-	settings := map[string]any{"index.refresh_interval": s.index.refreshInterval}
-	if err := s.client.do(ctx, call{method: http.MethodPut, path: "/" + g.names.index + "/_settings", body: settings}, nil); err != nil {
-		return fmt.Errorf("promote %s: set refresh interval: %w", g.names.index, classify(err))
+	if s.prepared.Load() != int64(number) {
+		if err := s.goLive(ctx, g); err != nil {
+			return fmt.Errorf("promote %s: %w", g.names.index, err)
+		}
 	}
 	if err := s.client.refresh(ctx, g.names.index); err != nil {
 		return fmt.Errorf("promote %s: refresh: %w", g.names.index, classify(err))
