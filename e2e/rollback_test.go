@@ -37,6 +37,16 @@ func TestRollbackUnderTraffic(t *testing.T) {
 	d.reach()
 	d.rollBack(first, 1)
 
+	if code, stdout, stderr := in.run("rebuild", "--retire", "order_summary"); code != 0 || strings.Count(stdout, "1 older generations removed") != 2 {
+		t.Errorf("retire exited with %d:\n%s%s", code, stdout, stderr)
+	}
+	if _, stdout, _ := in.run("rebuild", "--list", "order_summary"); strings.Contains(stdout, "kept") || strings.Count(stdout, "live") != 2 {
+		t.Errorf("after a retirement there are:\n%s", stdout)
+	}
+	if code, _, stderr := in.run("rebuild", "--rollback", "order_summary"); code == 0 || !strings.Contains(stderr, "only the live one is held") {
+		t.Errorf("rollback after a retirement exited with %d:\n%s", code, stderr)
+	}
+
 	tr.stop()
 	d.reach()
 	in.compare(shop.Truth)

@@ -74,6 +74,7 @@ type projector struct {
 	rebuild  func(ctx context.Context, progress projectors.Progress) error
 	replay   func(ctx context.Context, what projectors.ReplayRange, progress func(projectors.ReplayResult)) (projectors.ReplayResult, error)
 	rollback func(ctx context.Context, progress projectors.Progress) error
+	retire   func(ctx context.Context, progress projectors.Progress) error
 }
 
 func newProjector(name string) *projector {
@@ -118,6 +119,10 @@ func (p *projector) Replay(ctx context.Context, what projectors.ReplayRange, pro
 
 func (p *projector) Rollback(ctx context.Context, progress projectors.Progress) error {
 	return p.rollback(ctx, progress)
+}
+
+func (p *projector) Retire(ctx context.Context, progress projectors.Progress) error {
+	return p.retire(ctx, progress)
 }
 
 // source is a source whose keepalives the test answers.

@@ -124,9 +124,9 @@ func (r *jobs) get(kind, subject string) *job {
 	return r.last[jobName{kind, subject}]
 }
 
-// changing says whether a rebuild or rollback of a view runs.
+// changing says whether a rebuild, rollback or retirement of a view runs.
 func (r *jobs) changing(view string) bool {
-	for _, kind := range []change{changeRebuild, changeRollback} {
+	for _, kind := range []change{changeRebuild, changeRollback, changeRetire} {
 		if j := r.get(string(kind), view); j != nil && j.status().State == JobRunning {
 			return true
 		}

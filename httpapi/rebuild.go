@@ -61,26 +61,33 @@ func (s *Server) getRebuild(_ context.Context, in *ViewInput) (*rebuildOutput, e
 	return s.getChange(in, changeRebuild)
 }
 
-// change is a way to send readers to another generation. Its name is in the path, and that of the kind of job.
+// change is a way to send readers to another generation, or to see to it that there is no other. Its name is in the path, and that of the kind of job.
 type change string
 
 const (
 	changeRebuild  change = "rebuild"
 	changeRollback change = "rollback"
+	changeRetire   change = "retire"
 )
 
 // unit is what is counted meanwhile.
 func (c change) unit() string {
-	if c == changeRollback {
+	switch c {
+	case changeRollback:
 		return "batches"
+	case changeRetire:
+		return "generations"
 	}
 	return "documents"
 }
 
 // run has a projector make the change.
 func (c change) run(ctx context.Context, p Projector, progress projectors.Progress) error {
-	if c == changeRollback {
+	switch c {
+	case changeRollback:
 		return p.Rollback(ctx, progress)
+	case changeRetire:
+		return p.Retire(ctx, progress)
 	}
 	return p.Rebuild(ctx, progress)
 }
@@ -144,7 +151,7 @@ func (c change) plan(view string, targets map[string]Projector) jobPlan {
 		sinks[sink] = sinkRebuild{State: JobRunning}
 	}
 	return jobPlan{
-		kind: string(c), subject: view, besides: []string{string(changeRebuild), string(changeRollback)}, unit: c.unit(), detail: sinks,
+		kind: string(c), subject: view, besides: []string{string(changeRebuild), string(changeRollback), string(changeRetire)}, unit: c.unit(), detail: sinks,
 		run: func(ctx context.Context, j *job) error {
 			errs := make(chan error, len(targets))
 			var running sync.WaitGroup

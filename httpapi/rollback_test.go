@@ -44,6 +44,28 @@ func TestRollback(t *testing.T) {
 	}
 }
 
+func TestRetire(t *testing.T) {
+	w := newWorld(t, nil)
+	w.get("/v1/views/orders/retire").want(t, 404)
+	w.cache.retire = func(_ context.Context, progress projectors.Progress) error {
+		progress(1, 1)
+		return nil
+	}
+	w.search.retire = func(context.Context, projectors.Progress) error { return projectors.ErrNotRunning }
+	w.do(http.MethodPost, "/v1/views/orders/retire").want(t, 202).header(t, "Location", "/v1/views/orders/retire")
+	var state rebuildBody
+	devstack.Eventually(t, time.Minute, func() error {
+		state = into[rebuildBody](t, w.get("/v1/views/orders/retire").want(t, 200))
+		if state.State == JobRunning {
+			return fmt.Errorf("%+v", state)
+		}
+		return nil
+	})
+	if state.Sinks["cache"].State != JobDone || state.Sinks["cache"].Done != 1 || state.Sinks["search"].State != JobFailed {
+		t.Errorf("got %+v", state)
+	}
+}
+
 func TestGenerations(t *testing.T) {
 	w := newWorld(t, nil)
 	w.cache.status.Generations = []projectors.GenerationStatus{

@@ -27,6 +27,7 @@ func (s *Server) routes(gatherer prometheus.Gatherer) http.Handler {
 	s.registerReplay(api)
 	s.registerVerify(api)
 	s.registerRollback(api)
+	s.registerRetire(api)
 	s.registerEvents(api)
 	s.registerLetters(api)
 	s.registerArchive(api)

@@ -63,6 +63,8 @@ type Projector interface {
 	Rebuild(ctx context.Context, progress projectors.Progress) error
 	// Rollback returns when the generation that was live before is live again.
 	Rollback(ctx context.Context, progress projectors.Progress) error
+	// Retire returns when the live generation is the only one.
+	Retire(ctx context.Context, progress projectors.Progress) error
 }
 
 func (v *View) name() string { return v.Definition.Name() }

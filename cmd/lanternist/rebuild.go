@@ -20,25 +20,30 @@ type rebuildCmd struct {
 	configFlag
 	View     string `arg:"" help:"The view."`
 	Rollback bool   `xor:"what" help:"Go back to the generation that was live before, instead of building a new one."`
+	Retire   bool   `xor:"what" help:"Remove the older generations that are kept to go back to."`
 	List     bool   `xor:"what" help:"Only list the generations that the sinks hold."`
 	JSON     bool   `help:"Print the outcome as JSON."`
 }
 
 // kind is what is done, as messages and the API name it.
 func (c *rebuildCmd) kind() string {
-	if c.Rollback {
+	switch {
+	case c.Rollback:
 		return "rollback"
+	case c.Retire:
+		return "retire"
 	}
 	return "rebuild"
 }
 
 // rebuildOutcome is what a rebuild or rollback did in one sink.
 type rebuildOutcome struct {
-	Sink      string  `json:"sink"`
-	Documents int64   `json:"documents"`         // composed by a rebuild
-	Batches   int64   `json:"batches,omitempty"` // of the journal, read by a rollback
-	Seconds   float64 `json:"seconds"`
-	Error     string  `json:"error,omitempty"`
+	Sink        string  `json:"sink"`
+	Documents   int64   `json:"documents"`             // composed by a rebuild
+	Batches     int64   `json:"batches,omitempty"`     // of the journal, read by a rollback
+	Generations int64   `json:"generations,omitempty"` // removed by a retirement
+	Seconds     float64 `json:"seconds"`
+	Error       string  `json:"error,omitempty"`
 }
 
 // done notes how far it came, in what it counts.
@@ -58,6 +63,9 @@ func (c *rebuildCmd) Run(a *app) error {
 	}
 	if c.List {
 		return c.list(a, client)
+	}
+	if c.Retire {
+		return c.retire(a, client)
 	}
 	things := "documents"
 	if c.Rollback {
