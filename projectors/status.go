@@ -22,6 +22,7 @@ const (
 	StateRunning  State = "running"  // following the journal
 	StatePending  State = "pending"  // serving, and following nothing, until Rebuild is called; Status.Pending says why
 	StateRetrying State = "retrying" // repeating something that failed, in any of the states before
+	StateFrozen   State = "frozen"   // no runner's: the documents are as of a moment, see Fill
 )
 
 // Status is a runner's state at one moment.
