@@ -64,7 +64,11 @@ func (s *Server) sinkProblem(ctx context.Context, v *View, p Projector, err erro
 	if already, ok := errors.AsType[*Problem](err); ok {
 		return already
 	}
+	_, frozen := p.(*Frozen)
 	switch {
+	case frozen && (errors.Is(err, cache.ErrUnavailable) || errors.Is(err, search.ErrNotReady)):
+		return problem(http.StatusServiceUnavailable, "the sink does not hold view %s any more; it was made as of a moment, and is not made again by itself; "+
+			"remove it with: lanternist rebuild --drop %s", v.name(), v.name())
 	case errors.Is(err, search.ErrBadQuery):
 		return problem(http.StatusUnprocessableEntity, "%v", err)
 	case errors.Is(err, search.ErrCursorExpired):

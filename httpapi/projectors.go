@@ -35,10 +35,13 @@ func (s *Server) projectorStatuses() []ProjectorStatus {
 	return all
 }
 
-// projectors lists the projectors of all views, and streams.
+// projectors lists the projectors of all views that follow the source, and streams.
 func (s *Server) projectors() []Replayer {
 	var all []Replayer
 	for _, v := range s.served.Load().all() {
+		if v.frozen() != nil {
+			continue
+		}
 		for _, p := range v.projectors() {
 			all = append(all, p)
 		}
@@ -46,7 +49,7 @@ func (s *Server) projectors() []Replayer {
 	return append(all, s.streams...)
 }
 
-// projector finds a projector by name.
+// projector finds a projector by name. One of a view as of a moment is refused: it takes no events.
 func (s *Server) projector(name string) (Replayer, error) {
 	var names []string
 	for _, p := range s.projectors() {
@@ -55,6 +58,13 @@ func (s *Server) projector(name string) (Replayer, error) {
 			return p, nil
 		}
 		names = append(names, other)
+	}
+	for _, v := range s.served.Load().all() {
+		for _, p := range v.projectors() {
+			if f, ok := p.(*Frozen); ok && f.Status().Projector == name {
+				return nil, f.refusal("given events")
+			}
+		}
 	}
 	slices.Sort(names)
 	return nil, problem(http.StatusNotFound, "there is no projector %q; there are %q", name, slices.Compact(names))

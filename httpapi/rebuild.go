@@ -93,7 +93,7 @@ func (c change) run(ctx context.Context, p Projector, progress projectors.Progre
 }
 
 func (s *Server) startChange(in *rebuildInput, kind change) (*rebuildOutput, error) {
-	v, err := s.view(in.View)
+	v, err := s.following(in.View, "rebuilt or rolled back")
 	if err != nil {
 		return nil, err
 	}

@@ -28,6 +28,8 @@ func (s *Server) routes(gatherer prometheus.Gatherer) http.Handler {
 	s.registerVerify(api)
 	s.registerRollback(api)
 	s.registerRetire(api)
+	s.registerAsOf(api)
+	s.registerCheckpoints(api)
 	s.registerEvents(api)
 	s.registerLetters(api)
 	s.registerArchive(api)

@@ -138,6 +138,9 @@ func (s *Server) cursorPosition(ctx context.Context, sink *SearchSink, in *searc
 		return pos, badQuery("cursor", in.Cursor, "not a cursor of a search")
 	}
 	q.Cursor = inner
+	if f, ok := sink.Projector.(*Frozen); ok {
+		pos.asOf = f.record.At
+	}
 	if in.After == "" {
 		return pos, nil
 	}

@@ -14,11 +14,13 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/lanternist/lanternist/asof"
 	"github.com/lanternist/lanternist/cdc"
 	"github.com/lanternist/lanternist/deadletter"
 	"github.com/lanternist/lanternist/event"
 	"github.com/lanternist/lanternist/journal"
 	"github.com/lanternist/lanternist/mirror"
+	"github.com/lanternist/lanternist/mirror/checkpoint"
 )
 
 // Source is what the API needs of a *cdc.Reader.
@@ -47,6 +49,10 @@ type Parts struct {
 	Streams []Replayer
 	// Verify compares documents. Optional: without it, requests to compare are answered 501.
 	Verify Verify
+	// AsOf makes views as of moments. Optional, as Verify is.
+	AsOf *asof.Service
+	// Checkpoints makes copies of the mirror. Optional, as Verify is.
+	Checkpoints *checkpoint.Keeper
 }
 
 // Server is the API.
@@ -70,6 +76,8 @@ type Server struct {
 	watch        watch
 	archiver     Archiver
 	verify       Verify
+	asof         *asof.Service
+	keeper       *checkpoint.Keeper
 	handler      http.Handler
 	started      time.Time
 
@@ -86,7 +94,8 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Server, error) {
 	s := &Server{
 		cfg: cfg, streams: parts.Streams, source: parts.Source, journal: parts.Journal, mirror: parts.Mirror,
 		letters: parts.Letters, load: parts.Load, envelope: parts.Envelope, log: log, archiver: parts.Archive,
-		waiters: make(chan struct{}, cfg.MaxWaiters), jobs: newJobs(log), watch: watch{seen: map[jobName]*watched{}}, verify: parts.Verify, started: time.Now(),
+		waiters: make(chan struct{}, cfg.MaxWaiters), jobs: newJobs(log), watch: watch{seen: map[jobName]*watched{}}, verify: parts.Verify,
+		asof: parts.AsOf, keeper: parts.Checkpoints, started: time.Now(),
 	}
 	s.change(func(*viewSet) {}) // none is a set, too
 	for _, v := range parts.Views {

@@ -23,7 +23,10 @@ type Status struct {
 	Load       LoadStatus        `json:"load"`
 	Projectors []ProjectorStatus `json:"projectors" doc:"Ordered by name."`
 	Jobs       []Job             `json:"jobs" doc:"Long work, in the order in which it began. See /v1/jobs."`
-	Waiting    int               `json:"waiting" doc:"Requests that wait for a token."`
+	Frozen     []FrozenStatus    `json:"frozen" doc:"Views as of moments."`
+	// Checkpoints is absent without an archive.
+	Checkpoints *CheckpointsStatus `json:"checkpoints,omitempty" doc:"Copies of the mirror."`
+	Waiting     int                `json:"waiting" doc:"Requests that wait for a token."`
 }
 
 // SourceStatus is how the daemon and the source's slot stand.
@@ -73,12 +76,13 @@ type viewsBody struct {
 }
 
 type viewEntry struct {
-	Name    string       `json:"name"`
-	Hash    string       `json:"hash" doc:"Changes with the definition."`
-	Root    string       `json:"root" doc:"The table that has a row for each document."`
-	Sinks   []string     `json:"sinks"`
-	Lookups [][]string   `json:"lookups,omitempty" doc:"The fields of each lookup."`
-	Fields  []fieldEntry `json:"fields"`
+	Name    string        `json:"name"`
+	Hash    string        `json:"hash" doc:"Changes with the definition."`
+	Root    string        `json:"root" doc:"The table that has a row for each document."`
+	Sinks   []string      `json:"sinks"`
+	Lookups [][]string    `json:"lookups,omitempty" doc:"The fields of each lookup."`
+	Fields  []fieldEntry  `json:"fields"`
+	AsOf    *FrozenStatus `json:"as_of,omitempty" doc:"Of a view as of a moment: which one."`
 }
 
 type fieldEntry struct {
@@ -114,6 +118,10 @@ func entryOf(v *View) viewEntry {
 	if v.Search != nil {
 		e.Sinks = append(e.Sinks, "search")
 	}
+	if f := v.frozen(); f != nil {
+		status := frozenStatus(f.record)
+		e.AsOf = &status
+	}
 	e.Fields = appendFields(e.Fields, v.Definition.Fields())
 	return e
 }
@@ -144,6 +152,7 @@ func (s *Server) Status() Status {
 			LSN: head.EndLSN.String(), Time: head.Time,
 		},
 		Mirror: MirrorStatus{Offset: progress.Offset, LSN: progress.LSN.String()},
+		Frozen: s.frozenViews(), Checkpoints: s.checkpoints(),
 	}
 	if s.archiver != nil {
 		archived := ArchiveStatusOf(s.archiver.Status())

@@ -50,7 +50,7 @@ func (s *Server) registerVerify(api huma.API) {
 }
 
 func (s *Server) startVerify(_ context.Context, in *verifyInput) (*verifyOutput, error) {
-	v, err := s.view(in.View)
+	v, err := s.following(in.View, "compared with what the source has now")
 	if err != nil {
 		return nil, err
 	}

@@ -41,6 +41,11 @@ func (s *Server) reach(ctx context.Context, p Projector, f Freshness, minVersion
 	if err != nil {
 		return position{}, err
 	}
+	if frozen, ok := p.(*Frozen); ok {
+		ctx, cancel := context.WithTimeout(ctx, wait)
+		defer cancel()
+		return s.reachFrozen(ctx, frozen, f, minVersion)
+	}
 	if f.After == "" && minVersion == 0 {
 		progress, _ := p.Watermark()
 		return s.position(p, progress), nil

@@ -32,6 +32,10 @@ func newAPI(n *daemon) (*httpapi.Server, error) {
 			return nil, err
 		}
 	}
+	frozen, err := n.frozenViews()
+	if err != nil {
+		return nil, err
+	}
 	source := event.Source{SystemID: n.source.SystemID, Database: n.source.Database}
 	api, err := httpapi.New(httpapi.Config{
 		Listen: n.cfg.HTTP.Listen, Token: n.cfg.HTTP.Token.Reveal(),
@@ -39,7 +43,8 @@ func newAPI(n *daemon) (*httpapi.Server, error) {
 		Epoch: n.epoch(), SourceURL: n.cfg.Source.URL.Reveal(), Version: version,
 		MaxWait: n.cfg.HTTP.MaxWait.D(), MaxWaiters: n.cfg.HTTP.MaxWaiters,
 	}, httpapi.Parts{
-		Views: n.apiViews(), Verify: n.verify, Source: n.reader, Journal: n.journal, Mirror: n.mirror, Letters: n.letters,
+		Views: append(n.apiViews(), frozen...), AsOf: n.past.service, Checkpoints: n.past.keeper, Verify: n.verify,
+		Source: n.reader, Journal: n.journal, Mirror: n.mirror, Letters: n.letters,
 		Archive: n.apiArchiver(), Load: n.loadStatus, Metrics: registry,
 		Envelope: func(dst []byte, ev *event.Event) ([]byte, error) { return event.AppendEnvelope(dst, ev, source), nil },
 	}, n.log)

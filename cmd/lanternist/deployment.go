@@ -53,6 +53,7 @@ type deployment struct {
 	stored  []*views.View // definitions that generations are of, other than the configured ones
 
 	congestion struct{ search, cache projectors.Congestion }
+	past       past
 
 	closers []func() error // in order of opening
 }
@@ -107,6 +108,9 @@ func openDeployment(ctx context.Context, cfg *config.Config, log *slog.Logger) (
 	if d.views, err = compileViews(cfg, defs, d.catalog); err != nil {
 		return d, badInput(err)
 	}
+	if err := d.checkFrozen(ctx); err != nil {
+		return d, err
+	}
 	if err := d.openSinks(); err != nil {
 		return d, badInput(err)
 	}
@@ -114,6 +118,9 @@ func openDeployment(ctx context.Context, cfg *config.Config, log *slog.Logger) (
 		return d, err
 	}
 	if err := d.openMirror(ctx); err != nil {
+		return d, err
+	}
+	if err := d.openPast(ctx); err != nil {
 		return d, err
 	}
 	return d, d.makeRunners()

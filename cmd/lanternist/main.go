@@ -39,6 +39,7 @@ type commands struct {
 	Verify      verifyCmd      `cmd:"" help:"Compare a view's documents with what they should be; with --repair mend them."`
 	Deadletters deadlettersCmd `cmd:"" help:"Documents that a sink refused: list them, show one."`
 	Journal     journalCmd     `cmd:"" help:"Look into the journal, archive it, verify it, restore it."`
+	Mirror      mirrorCmd      `cmd:"" help:"Copies of the mirror in the archive, from which views as they were can be made."`
 	Config      configCmd      `cmd:"" help:"Print the configuration in force, secrets masked."`
 	Version     versionCmd     `cmd:"" help:"Print the version."`
 }

@@ -22,6 +22,9 @@ type rebuildCmd struct {
 	Rollback bool   `xor:"what" help:"Go back to the generation that was live before, instead of building a new one."`
 	Retire   bool   `xor:"what" help:"Remove the older generations that are kept to go back to."`
 	List     bool   `xor:"what" help:"Only list the generations that the sinks hold."`
+	AsOf     string `xor:"what" placeholder:"TIME|LSN" help:"Make a view of VIEW as it was: after what had committed at a time (2026-01-31T12:00:00Z), or before a position (0/16B3748)."`
+	Into     string `placeholder:"NAME" help:"With --as-of: the name of the view that is made."`
+	Drop     bool   `xor:"what" help:"Remove VIEW, which was made with --as-of."`
 	JSON     bool   `help:"Print the outcome as JSON."`
 }
 
@@ -61,8 +64,13 @@ func (c *rebuildCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	if c.List {
+	switch {
+	case c.List:
 		return c.list(a, client)
+	case c.Drop:
+		return c.drop(a, cfg, client)
+	case c.AsOf != "" || c.Into != "":
+		return c.makeAsOf(a, cfg, client)
 	}
 	if c.Retire {
 		return c.retire(a, client)

@@ -82,6 +82,7 @@ func newDaemon(d *deployment) (*daemon, error) {
 		Workers: d.cfg.Snapshot.Workers, Rate: d.cfg.Snapshot.Rate, Session: d.cfg.Snapshot.Session.D(), RangeRows: d.cfg.Snapshot.RangeRows,
 	}, source, d.registry, d.mirror, reader.RequestPosition, d.log)
 	n.tables = ingest.NewTables(source, d.registry, n.pump, n.loader, d.mirror, d.catalog, d.log)
+	d.past.source.keepalive = reader.RequestKeepalive
 	if n.api, err = newAPI(n); err != nil {
 		return nil, err
 	}
@@ -170,6 +171,7 @@ func (n *daemon) runIngest(ctx context.Context, bar *progress) error {
 	g.Go(func() error { return n.tables.Start(ctx) })
 	g.Go(func() error { return n.maintain(ctx) })
 	g.Go(func() error { return n.runArchive(ctx) })
+	g.Go(func() error { return n.runPast(ctx) })
 	return n.explain(g.Wait())
 }
 

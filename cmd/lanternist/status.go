@@ -79,6 +79,7 @@ func (c *statusCmd) print(a *app, s *httpapi.Status) error {
 		}
 	}
 	err := table(a.stdout, []string{"PROJECTOR", "GEN", "STATE", "OFFSET", "LSN", "EVENTS", "BYTES", "BEHIND", "DOCUMENTS", "PARKED"}, rows)
+	err = errors.Join(err, frozenTable(a, s.Frozen))
 	fmt.Fprint(a.stdout, notes)
 	return err
 }
