@@ -125,7 +125,7 @@ func newWorld(t testing.TB, retention journal.Retention) *world {
 	w.view = list[0]
 	check(t, m.EnsureIndexes(ctx, w.view.Indexes()))
 	w.Service = New(Config{Dir: filepath.Join(w.dir, "mirror-asof"), Epoch: "e", CacheSize: 1 << 20, Patience: time.Millisecond,
-		Projector: projectors.Config{Workers: 2, PieceDocuments: 7}}, Parts{
+		Projector: func(string) projectors.Config { return projectors.Config{Workers: 2, PieceDocuments: 7} }}, Parts{
 		Control: kv, Schemas: catalog, Letters: letters, Journal: j, Mirror: m, Checkpoints: copies, Source: w,
 		Stores: func(*views.View) (map[string]projectors.Store, error) {
 			return map[string]projectors.Store{"search": w.store}, nil

@@ -147,7 +147,7 @@ func (s *Service) write(ctx context.Context, v *View, snapshot *mirror.Snapshot,
 	dones, totals := map[string]int64{}, map[string]int64{}
 	g, ctx := errgroup.WithContext(ctx)
 	for sink, store := range v.Stores {
-		cfg := s.cfg.Projector
+		cfg := s.cfg.Projector(sink)
 		cfg.Name, cfg.Sink, cfg.Epoch = ProjectorName(v.Name, sink), sink, s.cfg.Epoch
 		cp := projectors.Checkpoint{LSN: v.LSN, JournalID: v.JournalID}
 		g.Go(func() error {

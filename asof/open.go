@@ -57,7 +57,7 @@ func (s *Service) assemble(r Record) (*View, error) {
 // Run removes what a crash left, as soon as the sinks let it, and then waits for the end of the context, whose cause it
 // returns.
 func (s *Service) Run(ctx context.Context) error {
-	waits := backoff.New(s.cfg.Projector.Backoff)
+	waits := backoff.New(s.cfg.Backoff)
 	for {
 		err := s.CleanUp(ctx)
 		if ctx.Err() != nil {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pglogrepl"
 
+	"github.com/lanternist/lanternist/backoff"
 	"github.com/lanternist/lanternist/control"
 	"github.com/lanternist/lanternist/deadletter"
 	"github.com/lanternist/lanternist/journal"
@@ -42,8 +43,10 @@ type Config struct {
 	Epoch string
 	// CacheSize is the memory for the restored tables, in bytes. Default that of mirror.Config.
 	CacheSize int64
-	// Projector is how documents are written: all but Name, Sink and Epoch.
-	Projector projectors.Config
+	// Projector is how documents are written to a sink: all but Name, Sink and Epoch. Optional.
+	Projector func(sink string) projectors.Config
+	// Backoff spaces attempts to remove what a crash left. Default as in package backoff.
+	Backoff backoff.Config
 	// Patience is how long a moment that has just been is waited for to be received. Default 10s.
 	Patience time.Duration
 }
@@ -92,6 +95,9 @@ type Service struct {
 func New(cfg Config, parts Parts, log *slog.Logger) *Service {
 	if cfg.Patience == 0 {
 		cfg.Patience = 10 * time.Second
+	}
+	if cfg.Projector == nil {
+		cfg.Projector = func(string) projectors.Config { return projectors.Config{} }
 	}
 	return &Service{cfg: cfg, Parts: parts, log: log, making: make(chan struct{}, 1), views: map[string]*View{}}
 }

@@ -24,6 +24,8 @@ type Filled struct {
 // follows the journal for it afterwards. cp is saved with it, Offset, Round and Served being Fill's. Of cfg it takes Name, Sink and
 // Epoch, and how documents are written.
 //
+// It yields to live traffic, and keeps to Config.RebuildRate, as the building of a generation does.
+//
 // When it fails, what it made may be left in the store, live or not; Dropper removes it. progress may be nil.
 func Fill(ctx context.Context, cfg Config, view *views.View, store Store, snapshot *mirror.Snapshot, cp Checkpoint,
 	letters *deadletter.Store, log *slog.Logger, progress Progress,
@@ -90,7 +92,10 @@ func (f *follower) writeAll(ctx context.Context, snapshot *mirror.Snapshot, prog
 		}
 	}
 	report(0)
+	signs := f.runner.cfg.Congestion.begin()
+	defer signs.end()
 	f.pool.begin(ctx, snapshot)
+	f.pool.pace = newPacer(f.runner.cfg.Workers, f.runner.cfg.RebuildRate, signs.look, func(string) {})
 	defer f.pool.end()
 	if filled.Rows, err = f.scan(snapshot, report); err != nil {
 		return filled, err

@@ -55,10 +55,13 @@ func (d *deployment) openPast(ctx context.Context) error {
 }
 
 func (d *deployment) asofConfig() asof.Config {
+	waits := backoff.Config{Min: 50 * time.Millisecond, Max: d.cfg.Projectors.BackoffMax.D()}
 	c := asof.Config{
-		Dir: besideMirror(d, "asof"), CacheSize: int64(d.cfg.Mirror.Cache),
-		Projector: projectors.Config{
-			MaxAttempts: d.cfg.Projectors.MaxAttempts, Backoff: backoff.Config{Min: 50 * time.Millisecond, Max: d.cfg.Projectors.BackoffMax.D()},
+		Dir: besideMirror(d, "asof"), CacheSize: int64(d.cfg.Mirror.Cache), Backoff: waits,
+		Projector: func(sink string) projectors.Config {
+			return projectors.Config{
+				MaxAttempts: d.cfg.Projectors.MaxAttempts, Backoff: waits, RebuildRate: d.cfg.Projectors.RebuildRate, Congestion: d.congestionOf(sink),
+			}
 		},
 	}
 	if d.source != nil {
