@@ -82,6 +82,7 @@ func (c *compiler) view() *View {
 	v.fields = v.root.describe("")
 	v.tables, v.indexes = tablesOf(v.objects), indexesOf(v.objects)
 	v.hash, v.source = hashOf(v, c.def), c.def.Source()
+	v.outline = outlineOf(v, c.def)
 	return v
 }
 

@@ -24,6 +24,7 @@ type View struct {
 	search  *SearchOptions
 	cache   *CacheOptions
 	lookups []lookupPath
+	outline []Line
 }
 
 // Name is the view's name.
