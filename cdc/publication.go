@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
 )
 
@@ -173,7 +174,10 @@ func ApplyPublication(ctx context.Context, cfg Config, plan *PublicationPlan) er
 	if err != nil {
 		return fmt.Errorf("change publication %s: %w", plan.Publication, err)
 	}
-	for _, sql := range append([]string{fmt.Sprintf("SET LOCAL lock_timeout = %d", lockTimeout.Milliseconds())}, plan.SQL...) {
+	for _, sql := range append([]string{
+		fmt.Sprintf("SET LOCAL lock_timeout = %d", lockTimeout.Milliseconds()),
+		"SET LOCAL synchronous_commit = on", // FlushLSN is behind it then
+	}, plan.SQL...) {
 		if _, err := tx.Exec(ctx, sql); err != nil {
 			return fmt.Errorf("change publication %s: %w", plan.Publication, errors.Join(fmt.Errorf("%s: %w", sql, err), tx.Rollback(ctx)))
 		}
@@ -182,4 +186,17 @@ func ApplyPublication(ctx context.Context, cfg Config, plan *PublicationPlan) er
 		return fmt.Errorf("change publication %s: %w", plan.Publication, err)
 	}
 	return nil
+}
+
+// FlushLSN is how far the source's log is durable: everything that was committed durably before the call is before it.
+func FlushLSN(ctx context.Context, cfg Config) (lsn pglogrepl.LSN, err error) {
+	conn, err := Connect(ctx, cfg.withDefaults())
+	if err != nil {
+		return 0, err
+	}
+	defer closeConn(conn.PgConn())
+	if err := conn.QueryRow(ctx, `SELECT pg_current_wal_flush_lsn()::text`).Scan(&lsn); err != nil {
+		return 0, fmt.Errorf("read the end of the log: %w", err)
+	}
+	return lsn, nil
 }

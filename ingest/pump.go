@@ -59,7 +59,10 @@ type Pump struct {
 // NewPump is a pump over open parts.
 func NewPump(cfg PumpConfig, reader *cdc.Reader, j *journal.Journal, m *mirror.Mirror, c control.Store, log *slog.Logger) *Pump {
 	p := &Pump{cfg: cfg, reader: reader, journal: j, mirror: m, control: c, log: log, turn: make(chan struct{}, 1)}
-	p.SetCaptures(cfg.Captures)
+	p.SetCaptures(nil)
+	if cfg.Captures != nil {
+		p.SetCaptures(func(s *row.Schema) (bool, pglogrepl.LSN) { return cfg.Captures(s), 0 })
+	}
 	return p
 }
 
@@ -166,8 +169,13 @@ func (p *Pump) write(ctx context.Context, txs []cdc.Transaction) error {
 	for i := range parts {
 		p.events.Add(uint64(len(parts[i].Events)))
 	}
-	if last.Last {
-		p.reader.Acknowledge(last.EndLSN)
+	if !last.Last {
+		return nil
+	}
+	durable := parts[len(parts)-1].EndLSN
+	p.reader.Acknowledge(durable)
+	if durable < last.EndLSN { // what came after it is not captured, and not in the journal
+		return p.idle(ctx, last.EndLSN, false)
 	}
 	return nil
 }
@@ -206,7 +214,7 @@ func (p *Pump) parts(txs []cdc.Transaction) []journal.Part {
 		part.Events = make([]event.Event, 0, len(tx.Changes))
 		for k := range tx.Changes {
 			c := &tx.Changes[k]
-			if c.Schema != nil && !captured.has(c.Schema) {
+			if c.Schema != nil && !captured.has(c.Schema, tx.CommitLSN) {
 				continue
 			}
 			part.Events = append(part.Events, event.Event{

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/jackc/pglogrepl"
 
 	"github.com/lanternist/lanternist/backoff"
 	"github.com/lanternist/lanternist/cdc"
@@ -26,21 +29,63 @@ type Tables struct {
 	mirror   *mirror.Mirror
 	log      *slog.Logger
 
-	first bool          // nothing has ever come to the mirror
-	turn  chan struct{} // held by the method that changes something
+	turn     chan struct{}   // held by the method that changes something
+	captured *capturedTables // guarded by turn
 
 	mu      sync.Mutex
 	names   []string      // as in cdc.Config.Tables
 	catalog []*row.Schema // of the captured tables, registered
 }
 
-// NewTables makes the set of captured tables of running parts. names and catalog are what is captured at the start: those
-// of the configuration, as the pump captures them, and what LoadCatalog says of them.
+// NewTables makes the set of captured tables of parts that do not run yet. source.Tables and catalog are what the
+// configuration says, and what LoadCatalog says of that.
 func NewTables(source cdc.Config, registry *schemas.Registry, pump *Pump, loader *Loader, m *mirror.Mirror, catalog []*row.Schema, log *slog.Logger) *Tables {
 	return &Tables{
-		source: source, registry: registry, pump: pump, loader: loader, mirror: m, log: log, first: m.Position() == 0,
+		source: source, registry: registry, pump: pump, loader: loader, mirror: m, log: log,
 		turn: make(chan struct{}, 1), names: slices.Clone(source.Tables), catalog: slices.Clone(catalog),
 	}
+}
+
+// Open reads what was captured before, and has the pump capture that of what is configured; when nothing ever was, all of
+// it. It is called before the pump runs, when the mirror has caught up with the journal. From then on the set decides what
+// is captured.
+func (t *Tables) Open(ctx context.Context) error {
+	captured, known, err := openCaptured(ctx, t.pump.control)
+	if err != nil {
+		return err
+	}
+	if !known {
+		for _, s := range t.catalog {
+			if err := captured.put(ctx, s.OID, 0); err != nil {
+				return err
+			}
+		}
+		if err := captured.setKnown(ctx); err != nil {
+			return err
+		}
+	}
+	configured, err := cdc.Captures(t.names)
+	if err != nil {
+		return err
+	}
+	t.captured = captured
+	t.setCaptures(configured)
+	return nil
+}
+
+// setCaptures has the pump capture what is configured, of that what was admitted.
+func (t *Tables) setCaptures(configured func(*row.Schema) bool) {
+	captured := maps.Clone(t.captured.since)
+	t.pump.SetCaptures(func(s *row.Schema) (bool, pglogrepl.LSN) {
+		since, ok := captured[s.OID]
+		return ok && configured(s), since
+	})
+}
+
+// admitted says whether the changes of a table are captured. The caller has the turn.
+func (t *Tables) admitted(s *row.Schema) bool {
+	_, ok := t.captured.since[s.OID]
+	return ok
 }
 
 // LoadCatalog reads the definitions of tables, as the publication of source sends them, and registers them.
@@ -76,7 +121,7 @@ func (t *Tables) Catalog() []*row.Schema {
 	return slices.Clone(t.catalog)
 }
 
-// Start puts right what an earlier process left, while the pump runs or before: what the mirror has of tables that are not
+// Start puts right what an earlier process left, while the pump runs, after Open: what the mirror has of tables that are not
 // captured any more is dropped, and captured ones that are not complete are loaded. The publication gets no table and
 // loses none.
 func (t *Tables) Start(ctx context.Context) error {
@@ -89,9 +134,7 @@ func (t *Tables) Start(ctx context.Context) error {
 	}
 	var known, fresh []*row.Schema
 	for _, s := range t.catalog {
-		if _, begun, err := t.mirror.LoadState(s.OID); err != nil {
-			return err
-		} else if begun || t.first {
+		if t.admitted(s) {
 			known = append(known, s)
 		} else {
 			fresh = append(fresh, s)
@@ -105,11 +148,37 @@ func (t *Tables) Start(ctx context.Context) error {
 	if err := t.settle(ctx, cdc.TableNames(fresh)); err != nil {
 		return err
 	}
-	if err := t.forget(ctx, fresh); err != nil {
+	if err := t.admit(ctx, t.names, fresh); err != nil {
 		return err
 	}
 	t.loader.Add(fresh...)
 	return nil
+}
+
+// admit begins the capture of tables of which the source sends every change now, from this position on: what the stream
+// brings from before may be changes from an earlier time that the tables were captured in, and what was changed after that,
+// while they were not, will never come.
+func (t *Tables) admit(ctx context.Context, names []string, tables []*row.Schema) error {
+	configured, err := cdc.Captures(names)
+	if err != nil {
+		return err
+	}
+	since, err := cdc.FlushLSN(ctx, t.source)
+	if err != nil {
+		return err
+	}
+	return t.pump.Do(ctx, func(ctx context.Context) error {
+		for _, s := range tables {
+			if err := t.mirror.DropTable(s.OID); err != nil {
+				return err
+			}
+			if err := t.captured.put(ctx, s.OID, since); err != nil {
+				return err
+			}
+		}
+		t.setCaptures(configured)
+		return nil
+	})
 }
 
 // settle waits for as long as it takes to have the source send every change of new tables.
@@ -169,42 +238,24 @@ func (t *Tables) add(ctx context.Context, names []string) ([]*row.Schema, error)
 	if err := report.Err(); err != nil {
 		return nil, err
 	}
-	captured, err := cdc.Captures(t.names)
-	if err != nil {
-		return nil, err
-	}
 	all := slices.Clone(t.names)
 	for _, n := range names {
 		if !slices.Contains(all, n) {
 			all = append(all, n)
 		}
 	}
-	captures, err := cdc.Captures(all)
-	if err != nil {
-		return nil, err
-	}
 	tables, err := LoadCatalog(ctx, t.source, t.registry, names)
 	if err != nil {
 		return nil, err
 	}
-	if err := t.publish(ctx, names); err != nil {
+	added := slices.DeleteFunc(slices.Clone(tables), t.admitted)
+	if err := t.publish(ctx, names, added); err != nil {
 		return nil, err
 	}
-	// From here on the source sends every change of the new tables.
-	err = t.pump.Do(ctx, func(context.Context) error {
-		for _, s := range tables {
-			if captured(s) {
-				continue
-			}
-			if err := t.mirror.DropTable(s.OID); err != nil {
-				return err
-			}
+	if len(added) > 0 {
+		if err := t.admit(ctx, all, added); err != nil {
+			return nil, err
 		}
-		t.pump.SetCaptures(captures)
-		return nil
-	})
-	if err != nil {
-		return nil, err
 	}
 	t.capture(all, tables)
 	t.loader.Add(tables...)
@@ -221,8 +272,8 @@ func (t *Tables) capture(names []string, tables []*row.Schema) {
 	}
 }
 
-// publish makes the source send the changes of the tables.
-func (t *Tables) publish(ctx context.Context, names []string) error {
+// publish makes the source send the changes of the tables, of which some are new.
+func (t *Tables) publish(ctx context.Context, names []string, added []*row.Schema) error {
 	plan, err := cdc.PlanPublication(ctx, t.source, names, nil)
 	if err != nil {
 		return err
@@ -230,7 +281,10 @@ func (t *Tables) publish(ctx context.Context, names []string) error {
 	if err := cdc.ApplyPublication(ctx, t.source, plan); err != nil {
 		return err
 	}
-	return cdc.SettlePublication(ctx, t.source, names)
+	if len(added) == 0 {
+		return nil
+	}
+	return cdc.SettlePublication(ctx, t.source, cdc.TableNames(added))
 }
 
 // Remove ends the capture of tables: changes of theirs are not journaled any more, and what the mirror has of them is
@@ -281,34 +335,39 @@ func (t *Tables) remove(ctx context.Context, names []string) error {
 
 // dropOthers captures the tables that names mean, and has loader and mirror forget all others.
 func (t *Tables) dropOthers(ctx context.Context, names []string) error {
-	captures, err := cdc.Captures(names)
+	configured, err := cdc.Captures(names)
 	if err != nil {
 		return err
 	}
-	others := func() (oids []uint32) {
-		for _, have := range t.mirror.Tables() {
-			if s, ok := t.registry.Latest(have.OID); !ok || !captures(s) {
-				oids = append(oids, have.OID)
-			}
+	others := map[uint32]bool{}
+	find := func() {
+		for oid := range t.captured.since {
+			others[oid] = true
 		}
-		return oids
+		for _, have := range t.mirror.Tables() {
+			others[have.OID] = true
+		}
+		maps.DeleteFunc(others, func(oid uint32, _ bool) bool {
+			s, ok := t.registry.Latest(oid)
+			return ok && configured(s)
+		})
 	}
-	for _, oid := range others() {
+	find()
+	for oid := range others {
 		if err := t.loader.Remove(ctx, oid); err != nil {
 			return err
 		}
 	}
-	for _, s := range t.Catalog() {
-		if captures(s) {
-			continue
+	err = t.pump.Do(ctx, func(ctx context.Context) error {
+		find()
+		for oid := range others {
+			// First that it is not captured: should it be configured again, after a crash, it is a new table.
+			if err := t.captured.remove(ctx, oid); err != nil {
+				return err
+			}
 		}
-		if err := t.loader.Remove(ctx, s.OID); err != nil {
-			return err
-		}
-	}
-	err = t.pump.Do(ctx, func(context.Context) error {
-		t.pump.SetCaptures(captures)
-		for _, oid := range others() {
+		t.setCaptures(configured)
+		for oid := range others {
 			if err := t.mirror.DropTable(oid); err != nil {
 				return err
 			}
@@ -321,7 +380,7 @@ func (t *Tables) dropOthers(ctx context.Context, names []string) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.names = slices.Clone(names)
-	t.catalog = slices.DeleteFunc(t.catalog, func(s *row.Schema) bool { return !captures(s) })
+	t.catalog = slices.DeleteFunc(t.catalog, func(s *row.Schema) bool { return !configured(s) })
 	return nil
 }
 
@@ -340,16 +399,12 @@ func (t *Tables) Reload(ctx context.Context, names []string) error {
 }
 
 func (t *Tables) reload(ctx context.Context, names []string) error {
-	captures, err := cdc.Captures(t.names)
-	if err != nil {
-		return err
-	}
 	tables, err := LoadCatalog(ctx, t.source, t.registry, names)
 	if err != nil {
 		return err
 	}
 	for _, s := range tables {
-		if !captures(s) {
+		if !t.admitted(s) {
 			return fmt.Errorf("%s is not captured", s.QualifiedName())
 		}
 	}

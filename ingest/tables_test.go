@@ -22,13 +22,10 @@ import (
 
 // openTables is the set of tables of an open deployment. The others of its methods go by what it captures.
 func (d *deployment) openTables() *Tables {
-	captures, err := cdc.Captures(d.cfg.Tables)
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	d.pump.SetCaptures(captures)
 	d.loader = NewLoader(LoadConfig{Workers: 2, RangeRows: 200, Retry: soon}, d.cfg, d.schemas, d.mirror, d.reader.RequestPosition, slog.New(slog.DiscardHandler))
-	return NewTables(d.cfg, d.schemas, d.pump, d.loader, d.mirror, d.catalog, slog.New(slog.DiscardHandler))
+	tables := NewTables(d.cfg, d.schemas, d.pump, d.loader, d.mirror, d.catalog, slog.New(slog.DiscardHandler))
+	d.must(tables.Open(d.t.Context()))
+	return tables
 }
 
 func (d *deployment) must(err error) {

@@ -71,12 +71,8 @@ func newDaemon(d *deployment) (*daemon, error) {
 	if err != nil {
 		return nil, err
 	}
-	captures, err := cdc.Captures(source.Tables)
-	if err != nil {
-		return nil, badInput(err)
-	}
 	n := &daemon{deployment: d, reader: reader}
-	n.pump = ingest.NewPump(ingest.PumpConfig{Slot: d.source.ConfirmedFlush, MaxBatch: n.maxBatch(), Captures: captures},
+	n.pump = ingest.NewPump(ingest.PumpConfig{Slot: d.source.ConfirmedFlush, MaxBatch: n.maxBatch()},
 		reader, d.journal, d.mirror, d.control, d.log)
 	n.loader = ingest.NewLoader(ingest.LoadConfig{
 		Workers: d.cfg.Snapshot.Workers, Rate: d.cfg.Snapshot.Rate, Session: d.cfg.Snapshot.Session.D(), RangeRows: d.cfg.Snapshot.RangeRows,
@@ -161,6 +157,9 @@ func (s *stage) stop(name string, limit time.Duration) error {
 
 // runIngest follows the source, loads what is missing, and looks after journal and mirror.
 func (n *daemon) runIngest(ctx context.Context, bar *progress) error {
+	if err := n.tables.Open(ctx); err != nil {
+		return err
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return n.pump.Run(ctx) })
 	g.Go(func() error {
