@@ -18,6 +18,7 @@ import (
 
 	"github.com/lanternist/lanternist/cdc"
 	"github.com/lanternist/lanternist/control"
+	"github.com/lanternist/lanternist/event"
 	"github.com/lanternist/lanternist/examples/shop"
 	"github.com/lanternist/lanternist/internal/devstack"
 	"github.com/lanternist/lanternist/journal"
@@ -396,5 +397,46 @@ func TestMirrorOfAnotherTime(t *testing.T) {
 	defer m.Close()
 	if err := CatchUp(t.Context(), j, m); !errors.Is(err, ErrJournalBehind) {
 		t.Errorf("CatchUp with an older journal: %v", err)
+	}
+}
+
+// TestWhatIsNotCapturedIsNotAcknowledgedEarly delivers transactions that are captured together with later ones that are not:
+// at the next start, a slot that is ahead of what is durable has lost something.
+func TestWhatIsNotCapturedIsNotAcknowledgedEarly(t *testing.T) {
+	db := devstack.Postgres(t)
+	db.Exec("CREATE TABLE kept (id int PRIMARY KEY)", "CREATE TABLE other (id int PRIMARY KEY)")
+	d := newDeployment(t, db, "public.kept", "public.other")
+	d.open()
+	defer d.close()
+	d.pump.SetCaptures(func(s *row.Schema) (bool, pglogrepl.LSN) { return s.Name == "kept", 0 })
+	for i := range 3 {
+		delivery := &cdc.Delivery{}
+		for k, s := range d.catalog {
+			commit := pglogrepl.LSN(1<<40 + 200*i + 100*k)
+			delivery.Transactions = append(delivery.Transactions, cdc.Transaction{
+				Transaction: event.Transaction{XID: uint32(10*i + k + 1), CommitLSN: commit, EndLSN: commit + 50, CommitTime: time.Now()},
+				Changes:     []cdc.Change{{Op: event.Insert, Schema: s, After: row.New(row.Value{Kind: row.Text, Text: fmt.Append(nil, i)})}},
+				Last:        true,
+			})
+		}
+		if err := d.pump.deliver(t.Context(), delivery); err != nil {
+			t.Fatal(err)
+		}
+		durable := d.journal.Head().EndLSN
+		if text, ok, err := d.control.Get(t.Context(), keyAcknowledged); err != nil {
+			t.Fatal(err)
+		} else if ok {
+			lsn, err := pglogrepl.ParseLSN(string(text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			durable = max(durable, lsn)
+		}
+		if got := d.reader.Stats().Acknowledged; got > durable || got < d.journal.Head().EndLSN {
+			t.Errorf("acknowledged %v, durable is %v, the journal ends at %v", got, durable, d.journal.Head().EndLSN)
+		}
+		if p, _ := d.mirror.Progress(); p.LSN != delivery.Transactions[1].EndLSN {
+			t.Errorf("mirror is at %v", p.LSN)
+		}
 	}
 }
