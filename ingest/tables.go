@@ -217,7 +217,8 @@ func (t *Tables) forget(ctx context.Context, tables []*row.Schema) error {
 
 // Add captures more tables, and returns their definitions as soon as their load has been queued; what is captured
 // already stays as it is. A table that cannot be captured is refused before anything has changed. After an error, and
-// after a crash, it may be called again. names are those of cdc.Config.Tables.
+// after a crash, it may be called again. names are those of cdc.Config.Tables; with a pattern that is captured, it is the
+// tables that have come to be meant by it.
 func (t *Tables) Add(ctx context.Context, names []string) ([]*row.Schema, error) {
 	if err := t.begin(ctx); err != nil {
 		return nil, err
