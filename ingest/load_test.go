@@ -26,7 +26,8 @@ var soon = backoff.Config{Min: 20 * time.Millisecond, Max: 200 * time.Millisecon
 func (d *deployment) begin() (stop func()) {
 	ctx, cancel := context.WithCancel(d.t.Context())
 	done := make(chan error, 1)
-	go func() { done <- d.run(ctx) }()
+	d.loader.Add(d.catalog...)
+	go func() { done <- d.move(ctx) }()
 	return func() {
 		d.t.Helper()
 		select {

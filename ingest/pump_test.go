@@ -110,15 +110,18 @@ func (d *deployment) close() {
 	}
 }
 
-// run moves changes until ctx ends.
+// run moves changes, and loads the catalog, until ctx ends.
 func (d *deployment) run(ctx context.Context) error {
+	d.loader.Add(d.catalog...)
+	return d.move(ctx)
+}
+
+// move moves changes until ctx ends.
+func (d *deployment) move(ctx context.Context) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	done := make(chan error, 2)
 	go func() { done <- d.pump.Run(ctx) }()
-	go func() {
-		d.loader.Add(d.catalog...)
-		done <- d.loader.Run(ctx)
-	}()
+	go func() { done <- d.loader.Run(ctx) }()
 	first := <-done
 	cancel(first)
 	return errors.Join(first, <-done)
