@@ -125,8 +125,8 @@ func TestFirstLoadKilledUnderTraffic(t *testing.T) {
 	if held == 0 {
 		t.Error("no snapshot was seen on the source")
 	}
-	slowest := onceEach(t, append(logs, d.log.text()))
-	t.Logf("longest snapshot held on the source %v, of sessions of %v; slowest range %v", held.Round(time.Millisecond), loadSession, slowest.Round(time.Millisecond))
+	slowest, line := onceEach(t, append(logs, d.log.text()))
+	t.Logf("longest snapshot held on the source %v, of sessions of %v; slowest range %v: %s", held.Round(time.Millisecond), loadSession, slowest.Round(time.Millisecond), line)
 }
 
 // loadedBefore says whether an earlier process has finished the load.
@@ -300,16 +300,16 @@ func (in *installation) watchSnapshots() (longest func() time.Duration) {
 var rangeLine = regexp.MustCompile(`msg="range (begun|loaded)" table=(\S+) range=(\d+) (?:refill=(\d+) snapshot_age=(\S+)|rows=(\d+) took=(\S+))`)
 
 // onceEach sees to it, in the logs of all processes, that no range was begun again after it was finished, and none in
-// a session that was too old. It returns how long the slowest took.
-func onceEach(t *testing.T, logs []string) (slowest time.Duration) {
+// a session that was too old. It returns how long the slowest took, and its line.
+func onceEach(t *testing.T, logs []string) (slowest time.Duration, line string) {
 	t.Helper()
 	finished := map[string]bool{}
 	begun, first := 0, false
-	for line := range strings.Lines(strings.Join(logs, "\n")) {
-		if strings.Contains(line, `msg="snapshot opened"`) {
+	for text := range strings.Lines(strings.Join(logs, "\n")) {
+		if strings.Contains(text, `msg="snapshot opened"`) {
 			first = true // it may be begun at any age
 		}
-		m := rangeLine.FindStringSubmatch(line)
+		m := rangeLine.FindStringSubmatch(text)
 		if m == nil {
 			continue
 		}
@@ -333,7 +333,9 @@ func onceEach(t *testing.T, logs []string) (slowest time.Duration) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			slowest = max(slowest, took)
+			if took > slowest {
+				slowest, line = took, strings.TrimSpace(text)
+			}
 		}
 	}
 	divided := 0
@@ -349,7 +351,7 @@ func onceEach(t *testing.T, logs []string) (slowest time.Duration) {
 	if len(finished) > divided || len(finished) < divided-loadKills*4 || divided < 2*len(loadTables) {
 		t.Errorf("%d ranges, %d of them finished", divided, len(finished))
 	}
-	return slowest
+	return slowest, line
 }
 
 // TestOnceEach tests the tests' own eye.

@@ -72,14 +72,15 @@ type Loader struct {
 	log      *slog.Logger
 	bucket   *rate.Limiter // nil when there is no rate
 
-	mu       sync.Mutex
-	started  time.Time // zero before
-	loading  bool
-	ended    time.Time // of the load before, when none is under way
-	tables   []*table
-	sessions int
-	longest  time.Duration // a snapshot was held
-	changed  chan struct{} // closed, and made anew, when a table comes, goes, or is in another state
+	mu        sync.Mutex
+	started   time.Time // zero before
+	loading   bool
+	ended     time.Time // of the load before, when none is under way
+	tables    []*table
+	sessions  int
+	longest   time.Duration // a snapshot was held
+	rangeTook time.Duration // how long a range may take, going by the last ones
+	changed   chan struct{} // closed, and made anew, when a table comes, goes, or is in another state
 }
 
 // NewLoader is a loader for the tables of a source. The registry takes the definitions of tables that are altered while

@@ -17,6 +17,7 @@ import (
 	"github.com/lanternist/lanternist/cdc"
 	"github.com/lanternist/lanternist/internal/devstack"
 	"github.com/lanternist/lanternist/mirror"
+	"github.com/lanternist/lanternist/row"
 )
 
 // soon has failing tables tried again quickly.
@@ -254,4 +255,36 @@ func (l *lockedBuffer) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.String()
+}
+
+// TestSessionBeginsWhatItCanEnd asks sessions of two seconds for ranges at different ages.
+func TestSessionBeginsWhatItCanEnd(t *testing.T) {
+	for _, c := range []struct {
+		age, took time.Duration
+		taken     int
+		want      bool
+	}{
+		{age: time.Second, took: 300 * time.Millisecond, taken: 1, want: true},
+		{age: 1800 * time.Millisecond, took: 300 * time.Millisecond, taken: 1, want: false},
+		{age: 1800 * time.Millisecond, took: 100 * time.Millisecond, taken: 1, want: true},
+		{age: 900 * time.Millisecond, took: time.Hour, taken: 1, want: true}, // one slow range does not end all sessions at once
+		{age: 1100 * time.Millisecond, took: time.Hour, taken: 1, want: false},
+		{age: time.Hour, took: time.Hour, taken: 0, want: true},
+	} {
+		l := NewLoader(LoadConfig{Session: 2 * time.Second}, cdc.Config{}, nil, nil, nil, slog.New(slog.DiscardHandler))
+		under := &table{schema: &row.Schema{}, planned: true, todo: make([]piece, 1), ctx: t.Context()}
+		l.tables, l.rangeTook = []*table{under}, c.took
+		s := &loadSession{Loader: l, began: time.Now().Add(-c.age), taken: c.taken}
+		if _, ok := s.next(); ok != c.want {
+			t.Errorf("%d ranges, at the age of %v, ranges taking %v: begun %t, want %t", c.taken, c.age, c.took, ok, c.want)
+		}
+	}
+	l := NewLoader(LoadConfig{}, cdc.Config{}, nil, nil, nil, nil)
+	s := &loadSession{Loader: l}
+	for _, took := range []time.Duration{time.Second, 4 * time.Second, time.Second} {
+		s.tookRange(took)
+	}
+	if l.rangeTook != 3*time.Second {
+		t.Errorf("ranges take %v, want 3s", l.rangeTook)
+	}
 }

@@ -91,13 +91,13 @@ func (s *loadSession) unplanned() (tables []*table) {
 	return tables
 }
 
-// next is a piece to be copied. A session that is too old begins none; but the first piece may be begun at any age, so
-// that each session brings the load further.
+// next is a piece to be copied. A session begins none that is likely to end when it is too old; but the first piece may be
+// begun at any age, so that each session brings the load further.
 func (s *loadSession) next() (piece, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	age := time.Since(s.began)
-	if s.stale.Load() || age > s.cfg.Session && s.taken > 0 {
+	if s.stale.Load() || age > s.cfg.Session-min(s.rangeTook, s.cfg.Session/2) && s.taken > 0 {
 		return piece{}, false
 	}
 	for _, t := range s.tables {
@@ -226,6 +226,7 @@ func (s *loadSession) load(ctx context.Context, p piece) error {
 		return &fatal{fmt.Errorf("load %s: %w", p, err)}
 	}
 	s.reached(t, nil)
+	s.tookRange(time.Since(began))
 	level := slog.LevelDebug
 	if time.Since(began)-paced > slowRange {
 		level = slog.LevelInfo
@@ -278,6 +279,13 @@ func (s *loadSession) reached(t *table, keys [][]byte) {
 	if keys != nil {
 		t.refill = nil
 	}
+}
+
+// tookRange notes how long a range took. What was slow once counts for less with each range that was not.
+func (s *loadSession) tookRange(took time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.rangeTook = max(took, s.rangeTook*3/4)
 }
 
 func (s *loadSession) count(t *table, rows int64) {

@@ -185,3 +185,53 @@ func BenchmarkGet(b *testing.B) {
 	}
 	b.ReportMetric(float64(cpuTime()-cpu)/float64(b.N), "cpu-ns/op")
 }
+
+// BenchmarkReadAfterLoad: what building a view reads, right after a load of a million rows in ranges and when the database has
+// been put in order: rows in the order of their keys, and rows by an index.
+func BenchmarkReadAfterLoad(b *testing.B) {
+	const n, rangeRows = 1_000_000, 50_000
+	m, s := benchMirror(b)
+	must(b, m.StartLoad(s, make([]LoadRange, n/rangeRows)))
+	rows := make([]row.Row, 1000)
+	for i := range n / rangeRows {
+		bulk := m.Bulk(1, s, 10)
+		for at := 0; at < rangeRows; at += len(rows) {
+			for k := range rows {
+				rows[k] = benchRow(i*rangeRows+at+k, 0)
+			}
+			must(b, bulk.Add(b.Context(), rows))
+		}
+		must(b, bulk.Flush(b.Context()))
+		bulk.Close()
+		must(b, m.FinishRange(1, i, 10, rangeRows))
+	}
+	m.Advance(10)
+	must(b, m.FinishLoad(b.Context(), 1))
+	read := func(b *testing.B) {
+		metrics := m.db.Metrics()
+		b.Log(metrics.String())
+		snap := snapshot(b, m)
+		defer snap.Close()
+		b.Run("scan", func(b *testing.B) {
+			for done := 0; done < b.N; {
+				must(b, snap.Scan(1, nil, func([]byte, Record) error {
+					if done++; done == b.N {
+						return ErrStop
+					}
+					return nil
+				}))
+			}
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "rows/s")
+		})
+		b.Run("lookup", func(b *testing.B) {
+			ix := Index{OID: 1, Columns: []string{"customer_id"}}
+			for i := range b.N {
+				must(b, snap.Lookup(ix, keyOf(fmt.Sprint(i*7919%20_000)), func([]byte, Record) error { return nil }))
+			}
+			b.ReportMetric(float64(b.N)*n/20_000/b.Elapsed().Seconds(), "rows/s")
+		})
+	}
+	b.Run("loaded", read)
+	must(b, m.db.Compact(b.Context(), []byte{0}, []byte{0xff}, true))
+	b.Run("compacted", read)
+}
