@@ -98,11 +98,16 @@ func (s *Source) fill(ctx context.Context, session *cdc.Session, m *mirror.Mirro
 		}
 		g.Go(func() error {
 			var count int64
+			bulk := m.Bulk(oid, schema, point)
+			defer bulk.Close()
 			err := session.Copy(gctx, schema, cdc.Range{}, func(batch []row.Row) error {
 				count += int64(len(batch))
 				copied(rows.Add(int64(len(batch))))
-				return m.Load(oid, schema, point, batch)
+				return bulk.Add(gctx, batch)
 			})
+			if err == nil {
+				err = bulk.Flush(gctx)
+			}
 			if err != nil {
 				return err
 			}
