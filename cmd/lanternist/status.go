@@ -68,6 +68,12 @@ func (c *statusCmd) print(a *app, s *httpapi.Status) error {
 		if p.Pending != "" {
 			notes += fmt.Sprintf("\n%s: pending: %s\n", p.Projector, p.Pending)
 		}
+		if b := p.Build; b != nil {
+			notes += fmt.Sprintf("\n%s: %s, %s, %s of %s\n", p.Projector, b.Kind, b.Step, thousands(b.Done), thousands(b.Total))
+			if b.HeldBack != "" {
+				notes += fmt.Sprintf("  held back: %s\n", b.HeldBack)
+			}
+		}
 		if p.Error != "" {
 			notes += fmt.Sprintf("\n%s: %s\n", p.Projector, p.Error)
 		}
