@@ -63,6 +63,29 @@ func flatten(dst map[string]any, prefix string, settings map[string]any) {
 	}
 }
 
+// replicaSettings say how many copies of an index there are.
+var replicaSettings = []string{"index.number_of_replicas", "index.auto_expand_replicas"}
+
+// filling is request for an index that is to be filled: it has no copies, which would index every document again. Once it is
+// filled they are made from its files.
+func (d indexDefinition) filling(writer string, about meta) map[string]any {
+	body := d.request(writer, about)
+	settings := body["settings"].(map[string]any)
+	settings["index.number_of_replicas"], settings["index.auto_expand_replicas"] = 0, "false"
+	return body
+}
+
+// live are the settings that make an index that was filled a live one.
+func (d indexDefinition) live() map[string]any {
+	settings := map[string]any{"index.refresh_interval": d.refreshInterval}
+	for _, name := range replicaSettings {
+		if value, ok := d.settings[name]; ok {
+			settings[name] = value
+		}
+	}
+	return settings
+}
+
 // request is the body of the request that creates the index. It refreshes only on demand until it is promoted.
 func (d indexDefinition) request(writer string, about meta) map[string]any {
 	settings := maps.Clone(d.settings)

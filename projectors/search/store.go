@@ -138,7 +138,7 @@ func (s *Store) Create(ctx context.Context, info projectors.Info) (projectors.Ge
 	info.Live = false
 	s.prepared.CompareAndSwap(int64(info.Number), 0)
 	g := s.generation(info.Number)
-	body := s.index.request(g.names.writer, meta{Format: metaFormat, View: s.view, Info: info})
+	body := s.index.filling(g.names.writer, meta{Format: metaFormat, View: s.view, Info: info})
 	request := call{method: http.MethodPut, path: "/" + g.names.index, body: body}
 	err := s.client.do(ctx, request, nil)
 	if isKind(err, "resource_already_exists_exception") {
@@ -209,7 +209,8 @@ func (s *Store) generation(number int) *Generation {
 	return &Generation{store: s, names: s.names.generation(number)}
 }
 
-// Prepare implements projectors.Preparer. What the promotion refreshes is then only what came since.
+// Prepare implements projectors.Preparer. What the promotion refreshes is then only what came since, and the index has its copies,
+// as far as the cluster has places for them.
 func (s *Store) Prepare(ctx context.Context, number int) error {
 	g := s.generation(number)
 	if err := s.goLive(ctx, g); err != nil {
@@ -218,17 +219,34 @@ func (s *Store) Prepare(ctx context.Context, number int) error {
 	if err := s.client.refresh(ctx, g.names.index); err != nil {
 		return fmt.Errorf("prepare promotion of %s: refresh: %w", g.names.index, classify(err))
 	}
+	if err := s.awaitCopies(ctx, g); err != nil {
+		return fmt.Errorf("prepare promotion of %s: wait for its copies: %w", g.names.index, err)
+	}
 	s.prepared.Store(int64(number))
 	return nil
 }
 
 // goLive gives an index the settings of a live one.
 func (s *Store) goLive(ctx context.Context, g *Generation) error {
-	settings := map[string]any{"index.refresh_interval": s.index.refreshInterval}
-	if err := s.client.do(ctx, call{method: http.MethodPut, path: "/" + g.names.index + "/_settings", body: settings}, nil); err != nil {
-		return fmt.Errorf("set refresh interval: %w", classify(err))
+	if err := s.client.do(ctx, call{method: http.MethodPut, path: "/" + g.names.index + "/_settings", body: s.index.live()}, nil); err != nil {
+		return fmt.Errorf("change settings: %w", classify(err))
 	}
 	return nil
+}
+
+// awaitCopies waits while copies of an index are being made.
+func (s *Store) awaitCopies(ctx context.Context, g *Generation) error {
+	for {
+		err := s.client.do(ctx, call{method: http.MethodGet, path: "/_cluster/health/" + g.names.index, query: params(
+			"wait_for_no_initializing_shards", "true", "timeout", duration(s.client.cfg.Timeout/2))}, nil)
+		if statusOf(err) == http.StatusRequestTimeout {
+			continue // they still are
+		}
+		if err != nil {
+			return classify(err)
+		}
+		return nil
+	}
 }
 
 // Promote implements projectors.Store. The index is refreshed first, so that the first reader sees every document.

@@ -225,10 +225,11 @@ func TestSettingsReachTheIndex(t *testing.T) {
 	type state map[string]struct {
 		Settings struct {
 			Index struct {
-				Shards  string `json:"number_of_shards"`
-				Refresh string `json:"refresh_interval"`
-				GC      string `json:"gc_deletes"`
-				Expand  string `json:"auto_expand_replicas"`
+				Shards   string `json:"number_of_shards"`
+				Refresh  string `json:"refresh_interval"`
+				GC       string `json:"gc_deletes"`
+				Expand   string `json:"auto_expand_replicas"`
+				Replicas string `json:"number_of_replicas"`
 			} `json:"index"`
 		} `json:"settings"`
 	}
@@ -238,13 +239,19 @@ func TestSettingsReachTheIndex(t *testing.T) {
 		return st
 	}
 	g := created(t, s, 1)
-	if got := read()[index].Settings.Index; got.Shards != "2" || got.Refresh != "-1" || got.GC != "3600s" || got.Expand != "0-1" {
+	if got := read()[index].Settings.Index; got.Shards != "2" || got.Refresh != "-1" || got.GC != "3600s" || got.Expand != "false" || got.Replicas != "0" {
 		t.Errorf("while built: %+v", got)
+	}
+	if err := s.Prepare(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	if got := read()[index].Settings.Index; got.Refresh != "7s" || got.Expand != "0-1" {
+		t.Errorf("prepared: %+v", got)
 	}
 	if err := s.Promote(t.Context(), 1); err != nil {
 		t.Fatal(err)
 	}
-	if got := read()[index].Settings.Index; got.Refresh != "7s" {
+	if got := read()[index].Settings.Index; got.Refresh != "7s" || got.Expand != "0-1" {
 		t.Errorf("promoted: %+v", got)
 	}
 	if err := g.SaveCheckpoint(t.Context(), projectors.Checkpoint{Offset: 3}); err != nil {
