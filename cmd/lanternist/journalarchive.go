@@ -31,7 +31,7 @@ func (c *journalArchiveCmd) Run(a *app) error {
 	if err != nil {
 		return badInput(err)
 	}
-	bar := newProgress(a.stderr, "archive", "batches")
+	bar := a.newProgress("archive journal", "batches")
 	status, err := c.ask(a.ctx, client, bar)
 	if errors.Is(err, errNoDaemon) {
 		status, err = c.alone(a.ctx, cfg, bar)

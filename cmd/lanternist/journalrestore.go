@@ -70,7 +70,7 @@ func (c *journalRestoreCmd) restore(a *app, cfg *config.Config) (out restoredJou
 	if out.Schemas, err = restoreSchemas(a.ctx, cfg, stored); err != nil {
 		return out, err
 	}
-	bar := newProgress(a.stderr, "restore journal", "bytes")
+	bar := a.newProgress("restore journal", "bytes")
 	defer bar.finish()
 	restored, err := c.fill(a.ctx, cfg, stored, bar)
 	out.First, out.Last, out.Bytes = restored.First, restored.Last, restored.Bytes
@@ -97,7 +97,7 @@ func (c *journalRestoreCmd) mustBeEmpty(ctx context.Context, cfg *config.Config)
 
 // verify refuses an archive that is damaged.
 func (c *journalRestoreCmd) verify(a *app, stored *archive.Archive) error {
-	bar := newProgress(a.stderr, "verify archive", "bytes")
+	bar := a.newProgress("verify journal", "bytes")
 	v, err := stored.Verify(a.ctx, nil, bar.set)
 	bar.finish()
 	if err != nil {

@@ -47,7 +47,7 @@ func (c *journalVerifyCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	bar := newProgress(a.stderr, "verify journal", "bytes")
+	bar := a.newProgress("verify journal", "bytes")
 	id, v, err := c.verify(a.ctx, cfg, bar)
 	bar.finish()
 	if err != nil {

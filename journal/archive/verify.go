@@ -111,10 +111,14 @@ func sizeOf(ctx context.Context, engine journal.Log) int64 {
 	return size
 }
 
+// errNowhere means that batches are in no place where they could be.
+var errNowhere = errors.New("they are neither in the archive nor in the journal")
+
+// damaged notes damage. Batches of the journal that follow each other make one range, of which the first tells why.
 func (v *verifier) damaged(file string, from, to uint64, err error) {
-	if n := len(v.result.Damage); n > 0 {
+	if n := len(v.result.Damage); n > 0 && file == "" {
 		d := &v.result.Damage[n-1]
-		if d.File == file && d.To+1 == from && d.Err.Error() == err.Error() {
+		if d.File == "" && d.To+1 == from && !errors.Is(d.Err, errNowhere) {
 			d.To = to
 			return
 		}
@@ -235,7 +239,7 @@ func (v *verifier) journal(ctx context.Context, engine journal.Log, first, last 
 	case archived == 0:
 		v.result.First = first
 	case archived+1 < first:
-		v.damaged("", archived+1, first-1, errors.New("they are neither in the archive nor in the journal"))
+		v.damaged("", archived+1, first-1, errNowhere)
 		v.previous = nil
 	}
 	v.result.Last = max(archived, last)
