@@ -220,13 +220,13 @@ func (tr *traffic) more(n int64) {
 	})
 }
 
-const withArchive = "archive: {url: file://data/archive}\n"
+const withArchive = "archive: {url: file://data/archive, file_size: 1MiB}\n"
 
 // TestAsOf keeps SQL copies of the shop at several moments, under traffic, and has views made as of these moments when nearly nothing
 // of then is left: all documents are those of the copies.
 func TestAsOf(t *testing.T) {
 	t.Parallel()
-	in := installShop(t, options{more: withArchive}, small)
+	in := installShop(t, options{more: withArchive, journal: "{dir: data/journal, retention: {size: 1MiB}}"}, small)
 	in.only("order_summary", "customer_profile")
 	d := in.start()
 	d.ready()
@@ -272,6 +272,11 @@ func TestAsOf(t *testing.T) {
 	}
 	in.frozen("orders_first", first)
 	d.refusals()
+	last := in.offsetAt(third.lsn)
+	in.grow(1024) // twice that in the journal, which keeps a MiB of what is archived, and durable in the mirror
+	d.reachIn("/v1/views/order_summary/none", in.position())
+	var archived struct{}
+	in.journalCommand(0, &archived, "archive")
 	d.stop()
 
 	// They stay, and the view that they were made of may become another.
@@ -279,6 +284,13 @@ func TestAsOf(t *testing.T) {
 	d = in.start()
 	d.ready()
 	compared += in.equals("orders_second", shop.Truth("order_summary"), second)
+	devstack.Eventually(t, readyWithin, func() error { // the events of all these moments leave the journal
+		if s := in.journal(); uint64(s.Journal.First) <= last {
+			in.grow(64)
+			return fmt.Errorf("event %d is still in the journal: %+v", last, s)
+		}
+		return nil
+	})
 	in.asOf("order_summary", first.lsn, "orders_gift")
 	compared += in.equals("orders_gift", strings.Replace(shop.Truth("order_summary"), "jsonb_build_object(", "jsonb_build_object('gift', NULL,", 1), first)
 	if code, _, stderr := in.run("rebuild", "--drop", "orders_gift"); code != 0 {

@@ -14,7 +14,6 @@ import (
 	"github.com/lanternist/lanternist/asof"
 	"github.com/lanternist/lanternist/backoff"
 	"github.com/lanternist/lanternist/httpapi"
-	"github.com/lanternist/lanternist/internal/bucket"
 	"github.com/lanternist/lanternist/mirror/checkpoint"
 	"github.com/lanternist/lanternist/projectors"
 	"github.com/lanternist/lanternist/views"
@@ -39,12 +38,7 @@ func (d *deployment) openPast(ctx context.Context) error {
 		Journal: d.journal, Mirror: d.mirror, Source: d.past.source, Taken: d.configured,
 	}
 	if a := d.cfg.Archive; a != nil {
-		b, err := bucket.Open(ctx, a.URL.Reveal(), d.cfg.Dir)
-		if err != nil {
-			return badInput(fmt.Errorf("archive: %w", err))
-		}
-		d.onClose(b.Close)
-		parts.Checkpoints = checkpoint.New(b, d.journal.Identity(), checkpoint.Config{}, d.log)
+		parts.Checkpoints = checkpoint.New(d.archiving.store.Bucket, d.journal.Identity(), checkpoint.Config{}, d.log)
 		d.past.keeper = checkpoint.NewKeeper(checkpoint.KeeperConfig{
 			Dir: besideMirror(d, "checkpoint"), Every: a.Checkpoints.Every.D(), Keep: *a.Checkpoints.Keep, Epoch: d.epoch(),
 		}, parts.Checkpoints, d.mirror, d.journal, d.registry, d.log)

@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"context"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -37,7 +38,7 @@ func newWorld(t *testing.T, cfg Config) *world {
 			t.Error(err)
 		}
 	})
-	w.Store = New(w.bucket, "j", cfg, slog.New(slog.DiscardHandler))
+	w.Store = New(func(context.Context) (*blob.Bucket, error) { return w.bucket, nil }, "j", cfg, slog.New(slog.DiscardHandler))
 	return w
 }
 

@@ -21,6 +21,10 @@ type Pruned struct {
 // Prune removes all but the newest copies, and what no copy names any more: contents go Config.Grace after the last copy that
 // named them. While a manifest cannot be read no contents are removed: it might name them.
 func (s *Store) Prune(ctx context.Context, keep int) (Pruned, error) {
+	s, err := s.at(ctx)
+	if err != nil {
+		return Pruned{}, fmt.Errorf("remove old mirror checkpoints: %w", err)
+	}
 	pruned, err := s.prune(ctx, keep)
 	if err != nil {
 		return pruned, fmt.Errorf("remove old mirror checkpoints: %w", err)

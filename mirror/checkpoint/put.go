@@ -34,6 +34,10 @@ type Stored struct {
 // and Files. The copy is there when Put returns without error, and not before. progress, which may be nil, is told how many
 // bytes of how many have been looked at or written.
 func (s *Store) Put(ctx context.Context, dir string, m Manifest, progress func(done, total int64)) (Stored, error) {
+	s, err := s.at(ctx)
+	if err != nil {
+		return Stored{}, fmt.Errorf("store mirror checkpoint at %s: %w", m.Offset, err)
+	}
 	stored, err := s.put(ctx, dir, m, progress)
 	if err != nil {
 		return Stored{}, fmt.Errorf("store mirror checkpoint at %s: %w", m.Offset, err)

@@ -18,7 +18,11 @@ import (
 // Restore writes the files of a copy to dir, which it makes, and which must be empty if it is there. With an error, which is a
 // DamagedError when what is stored is not what was written, dir holds nothing of use. progress may be nil.
 func (s *Store) Restore(ctx context.Context, m *Manifest, dir string, progress func(done, total int64)) error {
-	err := s.each(ctx, m, progress, func(ctx context.Context, f File, count func(int64)) error {
+	s, err := s.at(ctx)
+	if err != nil {
+		return fmt.Errorf("restore mirror checkpoint: %w", err)
+	}
+	err = s.each(ctx, m, progress, func(ctx context.Context, f File, count func(int64)) error {
 		return s.fetch(ctx, m, f, filepath.Join(dir, filepath.FromSlash(f.Path)), count)
 	})
 	if err != nil {
@@ -29,8 +33,12 @@ func (s *Store) Restore(ctx context.Context, m *Manifest, dir string, progress f
 
 // Verify reads all files of a copy and compares each with its hash. All that is damaged is named in the error.
 func (s *Store) Verify(ctx context.Context, m *Manifest, progress func(done, total int64)) error {
+	s, err := s.at(ctx)
+	if err != nil {
+		return fmt.Errorf("verify mirror checkpoint: %w", err)
+	}
 	found := make(chan error, len(m.Files))
-	err := s.each(ctx, m, progress, func(ctx context.Context, f File, count func(int64)) error {
+	err = s.each(ctx, m, progress, func(ctx context.Context, f File, count func(int64)) error {
 		err := s.copy(ctx, m, f, io.Discard, count)
 		if damaged := new(DamagedError); errors.As(err, &damaged) {
 			found <- damaged

@@ -33,15 +33,27 @@ func (c Config) withDefaults() Config {
 // process should run at a time, and only the process that has the journal open should call them.
 type Store struct {
 	cfg    Config
-	bucket *blob.Bucket
+	open   func(context.Context) (*blob.Bucket, error)
+	bucket *blob.Bucket // nil but in the copy that at returns
 	prefix string
 	id     string // of the journal
 	log    *slog.Logger
 }
 
-// New makes a store of the copies that belong to a journal. It does no I/O.
-func New(bucket *blob.Bucket, journalID string, cfg Config, log *slog.Logger) *Store {
-	return &Store{cfg: cfg.withDefaults(), bucket: bucket, prefix: "mirror/" + journalID + "/", id: journalID, log: log}
+// New makes a store of the copies that belong to a journal. It does no I/O: open is asked for the blob store by each operation.
+func New(open func(context.Context) (*blob.Bucket, error), journalID string, cfg Config, log *slog.Logger) *Store {
+	return &Store{cfg: cfg.withDefaults(), open: open, prefix: "mirror/" + journalID + "/", id: journalID, log: log}
+}
+
+// at is the store with its blob store at hand.
+func (s *Store) at(ctx context.Context) (*Store, error) {
+	b, err := s.open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	opened := *s
+	opened.bucket = b
+	return &opened, nil
 }
 
 func (s *Store) manifests() string { return s.prefix + "checkpoints/" }
@@ -76,6 +88,10 @@ type Listing struct {
 
 // List reads all manifests.
 func (s *Store) List(ctx context.Context) (Listing, error) {
+	s, err := s.at(ctx)
+	if err != nil {
+		return Listing{}, fmt.Errorf("list mirror checkpoints: %w", err)
+	}
 	list, err := s.list(ctx, s.manifests())
 	if err != nil {
 		return Listing{}, fmt.Errorf("list mirror checkpoints: %w", err)

@@ -121,7 +121,11 @@ func TestPrune(t *testing.T) {
 	w.files(map[string]string{"only": "one"})
 	back := w.put(6)
 	w.files(map[string]string{"left": "by a crash"})
-	if _, err := w.store(t.Context(), filepath.Join(w.dir, "left"), hashed(t, w, "left"), nil); err != nil {
+	opened, err := w.at(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := opened.store(t.Context(), filepath.Join(w.dir, "left"), hashed(t, w, "left"), nil); err != nil {
 		t.Fatal(err)
 	}
 	if pruned, err := w.Prune(t.Context(), 9); err != nil || pruned != (Pruned{}) {
