@@ -97,7 +97,7 @@ func (c *journalRestoreCmd) mustBeEmpty(ctx context.Context, cfg *config.Config)
 
 // verify refuses an archive that is damaged.
 func (c *journalRestoreCmd) verify(a *app, stored *archive.Archive) error {
-	bar := a.newProgress("verify journal", "bytes")
+	bar := a.newProgress("verify archive", "bytes")
 	v, err := stored.Verify(a.ctx, nil, bar.set)
 	bar.finish()
 	if err != nil {

@@ -6,14 +6,10 @@ import (
 	"fmt"
 	"strings"
 
-	"gocloud.dev/blob"
-
 	"github.com/lanternist/lanternist/config"
 	"github.com/lanternist/lanternist/control"
 	"github.com/lanternist/lanternist/event"
-	"github.com/lanternist/lanternist/internal/bucket"
 	"github.com/lanternist/lanternist/journal"
-	"github.com/lanternist/lanternist/journal/archive"
 	"github.com/lanternist/lanternist/schemas"
 )
 
@@ -52,30 +48,18 @@ func withStoredJournal(ctx context.Context, cfg *config.Config, use func(storedJ
 	}
 	defer closing(j.Close)
 	if cfg.Archive != nil {
-		store, err := bucket.Open(ctx, cfg.Archive.URL.Reveal(), cfg.Dir)
+		id, err := journal.ParseID(j.Identity())
 		if err != nil {
-			return fmt.Errorf("open archive: %w", err)
-		}
-		defer closing(store.Close)
-		if err := attachArchive(ctx, j, store); err != nil {
 			return err
 		}
+		past, store, err := storedArchive(ctx, cfg, id)
+		if err != nil {
+			return err
+		}
+		defer closing(store.Close)
+		j.Attach(past)
 	}
 	return use(storedJournal{j, source})
-}
-
-// attachArchive gives a journal its past.
-func attachArchive(ctx context.Context, j *journal.Journal, store *blob.Bucket) error {
-	id, err := journal.ParseID(j.Identity())
-	if err != nil {
-		return err
-	}
-	past := archive.New(func(context.Context) (*blob.Bucket, error) { return store, nil }, id, quiet)
-	if err := past.Load(ctx); err != nil {
-		return fmt.Errorf("list archive: %w", err)
-	}
-	j.Attach(past)
-	return nil
 }
 
 // storedSource is the database that the stored state came from.
