@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -153,14 +154,19 @@ func (s *Server) replayProblem(ctx context.Context, name, value string, err erro
 	if !errors.Is(err, journal.ErrTrimmed) {
 		return s.journalProblem(ctx, value, err)
 	}
+	hole := ""
+	if trimmed, ok := errors.AsType[*journal.TrimmedError](err); ok && trimmed.ArchiveLast != 0 {
+		hole = fmt.Sprintf("; the archive has batches %d to %d, but not those from there to %d, where the journal begins",
+			trimmed.ArchiveFirst, trimmed.ArchiveLast, trimmed.First)
+	}
 	oldest, found, err := s.journal.Oldest(ctx)
 	switch {
 	case err != nil:
 		return s.journalProblem(ctx, value, err)
 	case !found:
-		return problem(http.StatusGone, "the events of %s are not retained any more; the journal holds none", value)
+		return problem(http.StatusGone, "the events of %s are not retained any more; the journal holds none%s", value, hole)
 	}
-	return problem(http.StatusGone, "the events of %s are not retained any more; the oldest there is: %s", value, oldest)
+	return problem(http.StatusGone, "the events of %s are not retained any more; the oldest there is: %s%s", value, oldest, hole)
 }
 
 const kindReplay = "replay"

@@ -205,7 +205,7 @@ type phases struct {
 func (p *phases) set(unit string, done, total int64) {
 	if p.unit != unit || p.bar == nil {
 		p.finish()
-		p.unit, p.bar = unit, newProgress(p.a.stderr, p.what, unit)
+		p.unit, p.bar = unit, p.a.newProgress(p.what, unit)
 	}
 	p.bar.set(done, total)
 }

@@ -35,7 +35,7 @@ func (c *mirrorCheckpointCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	bar := newProgress(a.stderr, "checkpoint", "bytes")
+	bar := a.newProgress("checkpoint mirror", "bytes")
 	made, err := c.ask(a.ctx, client, bar)
 	if errors.Is(err, errNoDaemon) {
 		made, err = c.alone(a, cfg, bar)

@@ -11,6 +11,9 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/lanternist/lanternist/httpapi"
+	"github.com/lanternist/lanternist/internal/meter"
 )
 
 // work does so many seconds' work, 100 per second, and tells so often that it is shown only now and then.
@@ -131,5 +134,18 @@ func TestJSONIsAskedFor(t *testing.T) {
 		if got := wantsJSON(kctx); got != c.want {
 			t.Errorf("%q: %t", c.args, got)
 		}
+	}
+}
+
+func TestStatusShowsJobs(t *testing.T) {
+	var out bytes.Buffer
+	left := 3.2
+	printJobs(&out, []httpapi.Job{
+		{Kind: "verify", Subject: "customers", State: httpapi.JobDone, Unit: "documents"},
+		{Kind: "rebuild", Subject: "order_summary", State: httpapi.JobRunning, Unit: "documents",
+			Reading: meter.Reading{Done: 12_000, Total: 48_000, Percent: 25, Rate: 11_893.4, Left: &left}},
+	})
+	if want := "running  rebuild order_summary: 12,000 of 48,000 documents (25.0%), 11,893/s, 3s left\n"; out.String() != want {
+		t.Errorf("got %q, want %q", out.String(), want)
 	}
 }

@@ -51,7 +51,9 @@ func (c *statusCmd) print(a *app, s *httpapi.Status) error {
 	fmt.Fprintf(a.stdout, "source   %s, at %s, acknowledged %s, behind %s\n", source, s.Source.WALEnd, s.Source.Acknowledged, bytesText(int64(s.Source.LagBytes)))
 	fmt.Fprintf(a.stdout, "journal  %s to %s, up to %s\n", s.Journal.First, s.Journal.Head, s.Journal.LSN)
 	printArchive(a.stdout, s.Journal.Archive)
-	fmt.Fprintf(a.stdout, "mirror   %s, up to %s\n\n", s.Mirror.Offset, s.Mirror.LSN)
+	fmt.Fprintf(a.stdout, "mirror   %s, up to %s\n", s.Mirror.Offset, s.Mirror.LSN)
+	printJobs(a.stdout, s.Jobs)
+	fmt.Fprintln(a.stdout)
 	rows := make([][]string, 0, len(s.Projectors))
 	notes := ""
 	for _, t := range s.Load.Failing {
@@ -88,6 +90,16 @@ func (c *statusCmd) print(a *app, s *httpapi.Status) error {
 	err = errors.Join(err, frozenTable(a, s.Frozen))
 	fmt.Fprint(a.stdout, notes)
 	return err
+}
+
+// printJobs prints how far long work is that runs.
+func printJobs(w io.Writer, jobs []httpapi.Job) {
+	for _, j := range jobs {
+		if j.State == httpapi.JobRunning {
+			line := progressLine{Kind: j.Kind, Subject: j.Subject, Reading: j.Reading, Unit: j.Unit}
+			fmt.Fprintf(w, "running  %s\n", line.text())
+		}
+	}
 }
 
 // printArchive prints how far the journal's archive is, if it has one.
