@@ -279,8 +279,28 @@ func TestSessionBeginsWhatItCanEnd(t *testing.T) {
 			t.Errorf("%d ranges, at the age of %v, ranges taking %v: begun %t, want %t", c.taken, c.age, c.took, ok, c.want)
 		}
 	}
-	l := NewLoader(LoadConfig{}, cdc.Config{}, nil, nil, nil, nil)
-	s := &loadSession{Loader: l}
+	l := NewLoader(LoadConfig{}, cdc.Config{}, nil, nil, nil, slog.New(slog.DiscardHandler))
+	under := &table{schema: &row.Schema{}, planned: true, todo: make([]piece, 3), ctx: t.Context()}
+	l.tables = []*table{under}
+	ends := 0
+	s := &loadSession{Loader: l, began: time.Now(), end: func() { ends++ }}
+	for range 2 {
+		s.next()
+	}
+	if s.pieceRead(); ends > 0 {
+		t.Error("the snapshot was ended while a piece was read and another was left")
+	}
+	s.next()
+	if s.pieceRead(); ends > 0 {
+		t.Error("the snapshot was ended while a piece was read")
+	}
+	if s.pieceRead(); ends != 1 {
+		t.Error("the snapshot was not ended when all was read")
+	}
+	under.todo = make([]piece, 1)
+	if _, ok := s.next(); ok {
+		t.Error("a piece was begun without a snapshot")
+	}
 	for _, took := range []time.Duration{time.Second, 4 * time.Second, time.Second} {
 		s.tookRange(took)
 	}

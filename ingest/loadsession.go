@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -23,28 +24,37 @@ type loadSession struct {
 	asked time.Time // before the snapshot was taken: a table that was added later is not read from it
 	began time.Time
 	stale atomic.Bool // the snapshot, or the source, is gone
-	taken int         // pieces; guarded by mu
+	end   func()      // ends the snapshot, once
+
+	// guarded by mu
+	taken int  // pieces
+	reads int  // of pieces, under way
+	ended bool // nothing is read any more
 }
 
 // session copies pieces under one snapshot until there are none that may be copied now, the session has lasted long
 // enough, or the snapshot is of no more use. It ends the snapshot. Its error is fatal.
 func (l *Loader) session(ctx context.Context, under *cdc.Session, asked time.Time, completing *errgroup.Group) error {
 	s := &loadSession{Loader: l, Session: under, asked: asked, began: time.Now()}
+	s.end = sync.OnceFunc(s.close)
+	defer s.end()
 	l.mu.Lock()
 	l.sessions++
 	l.mu.Unlock()
-	at := under.ConsistentPoint().String()
-	l.log.Info("snapshot opened", "at", at)
-	err := s.run(ctx, completing)
-	if closing := under.Close(); closing != nil {
-		l.log.Warn("snapshot not closed in order", "error", closing)
+	l.log.Info("snapshot opened", "at", under.ConsistentPoint().String())
+	return s.run(ctx, completing)
+}
+
+// close ends the snapshot.
+func (s *loadSession) close() {
+	if err := s.Close(); err != nil {
+		s.log.Warn("snapshot not closed in order", "error", err)
 	}
 	held := time.Since(s.began)
-	l.mu.Lock()
-	l.longest = max(l.longest, held)
-	l.mu.Unlock()
-	l.log.Info("snapshot closed", "at", at, "held", held.Round(time.Millisecond))
-	return err
+	s.mu.Lock()
+	s.longest = max(s.longest, held)
+	s.mu.Unlock()
+	s.log.Info("snapshot closed", "at", s.ConsistentPoint().String(), "held", held.Round(time.Millisecond))
 }
 
 func (s *loadSession) run(ctx context.Context, completing *errgroup.Group) error {
@@ -91,27 +101,50 @@ func (s *loadSession) unplanned() (tables []*table) {
 	return tables
 }
 
-// next is a piece to be copied. A session begins none that is likely to end when it is too old; but the first piece may be
-// begun at any age, so that each session brings the load further.
+// next is a piece to be copied.
 func (s *loadSession) next() (piece, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	age := time.Since(s.began)
-	if s.stale.Load() || age > s.cfg.Session-min(s.rangeTook, s.cfg.Session/2) && s.taken > 0 {
+	t := s.due()
+	if t == nil {
 		return piece{}, false
+	}
+	p := t.todo[0]
+	t.todo = t.todo[1:]
+	t.busy++
+	t.users++
+	s.taken++
+	s.reads++
+	s.log.Debug("range begun", "table", t.name(), "range", p.index, "refill", len(p.keys), "snapshot_age", time.Since(s.began))
+	return p, true
+}
+
+// due is a table that has a piece to be copied in this session, or nil. A session begins none that is likely to end when it
+// is too old; but the first piece may be begun at any age, so that each session brings the load further.
+func (s *loadSession) due() *table {
+	age := time.Since(s.began)
+	if s.ended || s.stale.Load() || age > s.cfg.Session-min(s.rangeTook, s.cfg.Session/2) && s.taken > 0 {
+		return nil
 	}
 	for _, t := range s.tables {
 		if t.state == reading && t.planned && !t.removed() && !t.due.After(s.asked) && len(t.todo) > 0 {
-			p := t.todo[0]
-			t.todo = t.todo[1:]
-			t.busy++
-			t.users++
-			s.taken++
-			s.log.Debug("range begun", "table", t.name(), "range", p.index, "refill", len(p.keys), "snapshot_age", age)
-			return p, true
+			return t
 		}
 	}
-	return piece{}, false
+	return nil
+}
+
+// pieceRead notes that a piece has been read, or will not be. The snapshot is ended with the last one: what is left to do, bringing
+// rows into the mirror, does not need it.
+func (s *loadSession) pieceRead() {
+	s.mu.Lock()
+	s.reads--
+	s.ended = s.ended || s.reads == 0 && s.due() == nil
+	ended := s.ended
+	s.mu.Unlock()
+	if ended {
+		s.end()
+	}
 }
 
 // release ends the work on a piece. One that was copied is a success of its table.
@@ -189,6 +222,8 @@ const slowRange = 5 * time.Second
 
 // load copies one piece. A range is recorded as done, durably, after its rows are in the mirror.
 func (s *loadSession) load(ctx context.Context, p piece) error {
+	read := sync.OnceFunc(s.pieceRead)
+	defer read()
 	if p.keys != nil {
 		return s.refill(ctx, p)
 	}
@@ -212,6 +247,7 @@ func (s *loadSession) load(ctx context.Context, p piece) error {
 		return nil
 	})
 	copied := time.Since(began)
+	read()
 	if err == nil {
 		if err = bulk.Flush(ctx); err != nil {
 			err = &fatal{err}
@@ -226,7 +262,7 @@ func (s *loadSession) load(ctx context.Context, p piece) error {
 		return &fatal{fmt.Errorf("load %s: %w", p, err)}
 	}
 	s.reached(t, nil)
-	s.tookRange(time.Since(began))
+	s.tookRange(copied)
 	level := slog.LevelDebug
 	if time.Since(began)-paced > slowRange {
 		level = slog.LevelInfo
@@ -281,7 +317,7 @@ func (s *loadSession) reached(t *table, keys [][]byte) {
 	}
 }
 
-// tookRange notes how long a range took. What was slow once counts for less with each range that was not.
+// tookRange notes how long a range took to be read. What was slow once counts for less with each range that was not.
 func (s *loadSession) tookRange(took time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
