@@ -28,9 +28,9 @@ import (
 
 const (
 	// articlesDefault is how many documents each view has; LANTERNIST_E2E_REBUILD_DOCUMENTS is another number.
-	articlesDefault = 20_000
-	// articleRate is how many transactions per second the writers make.
-	articleRate = 200
+	articlesDefault = 10_000
+	// articleRate is how many transactions per second the writers make: 200, fewer with the race detector.
+	articleRate = busyRate * 4 / 3
 	// articleWriters are the writers' connections.
 	articleWriters = 8
 	// articleReaders are the clients that read documents at random.

@@ -22,6 +22,7 @@ func RebuildTampered(t *testing.T, section string, home func(*views.View) Store,
 	r := s.runner(view, store, func(c *Config) { c.PieceDocuments = 100 })
 	s.run(r)
 	s.reach(r, pglsn(s.lsn.Load()))
+	following(t, r)
 	tampered := false
 	err := r.Rebuild(context.Background(), func(done, total int64) {
 		if done < total || tampered {

@@ -24,6 +24,7 @@ func TestRebuildUnderWrites(t *testing.T) {
 	s.run(r)
 	s.reach(r, pglsn(s.lsn.Load()))
 
+	following(t, r)
 	// Garbage that following would never find is gone after a rebuild.
 	live, _ := sink.held()
 	sink.mu.Lock()

@@ -25,6 +25,7 @@ func TestRetireLeavesTheLiveGeneration(t *testing.T) {
 		return nil
 	})
 	s.reach(r, s.commit(insert(orders, "1", "1", "poison"), insert(orders, "2", "1", "new")))
+	following(t, r)
 	for range 2 {
 		check(t, r.Rebuild(context.Background(), nil))
 	}

@@ -17,6 +17,7 @@ func TestStepsAreTakenInOrder(t *testing.T) {
 	r := s.runner(view, sink)
 	s.run(r)
 	s.reach(r, pglsn(s.lsn.Load()))
+	following(t, r)
 	var seen []Step
 	watch := func(int64, int64) {
 		if b := r.Status().Build; b != nil {
