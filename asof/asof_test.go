@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pglogrepl"
+
 	"github.com/lanternist/lanternist/event"
 	"github.com/lanternist/lanternist/journal"
 	"github.com/lanternist/lanternist/projectors"
@@ -181,6 +183,14 @@ func TestUnavailable(t *testing.T) {
 	w.flush()
 	w.refused(Moment{LSN: w.lsn}, ErrUnavailable, "loaded again", "public.orders")
 	w.copy()
+	w.refused(Moment{LSN: between + 1}, ErrUnavailable, "loaded again", "public.orders")
+	// Unless it is known that it was captured all the time, though the mirror was loaded anew.
+	since := map[uint32]pglogrepl.LSN{orders.OID: first.LSN, customers.OID: 0}
+	w.Since = func(context.Context) (map[uint32]pglogrepl.LSN, error) { return since, nil }
+	if _, got := w.made(Moment{LSN: between + 1}); len(got) != 1 {
+		t.Errorf("got %v", got)
+	}
+	since[orders.OID] = first.LSN + 1
 	w.refused(Moment{LSN: between + 1}, ErrUnavailable, "loaded again", "public.orders")
 	if _, got := w.made(Moment{LSN: w.lsn}); len(got) != 1 {
 		t.Errorf("got %v", got)

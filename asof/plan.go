@@ -25,6 +25,8 @@ type Plan struct {
 	Offset event.Offset
 	// from are the checkpoints that can be begun with, the newest first: the others are for when it is damaged.
 	from []*checkpoint.Manifest
+	// since is Parts.Since.
+	since map[uint32]pglogrepl.LSN
 }
 
 // Checkpoint is the copy of the mirror that is begun with.
@@ -51,6 +53,11 @@ func (s *Service) Plan(ctx context.Context, view *views.View, moment Moment, nam
 		s.log.Warn("mirror checkpoint cannot be used", "error", damaged)
 	}
 	p := &Plan{Name: name, View: view, Moment: moment}
+	if s.Since != nil {
+		if p.since, err = s.Since(ctx); err != nil {
+			return nil, err
+		}
+	}
 	if err := s.locate(ctx, p); err != nil {
 		if errors.Is(err, journal.ErrTrimmed) {
 			return nil, s.unavailable(ctx, p, list, "the journal no longer has the events of that moment")
@@ -237,6 +244,9 @@ func (s *Service) reached(ctx context.Context, p *Plan, m *checkpoint.Manifest) 
 // loadedAgain says whether a table was loaded again between a checkpoint and the first look at it after the moment: it may
 // then not have been captured for a while.
 func (s *Service) loadedAgain(p *Plan, m *checkpoint.Manifest, t checkpoint.Table, list checkpoint.Listing) bool {
+	if since, captured := p.since[t.OID]; captured && since <= m.LSN {
+		return false // it was, all the time
+	}
 	for _, later := range list.Manifests {
 		if later.Offset < p.Offset || later.Offset == m.Offset {
 			continue
@@ -281,7 +291,7 @@ func (s *Service) earliest(ctx context.Context, p *Plan, m *checkpoint.Manifest,
 		}
 	}
 	for _, moment := range at {
-		other := &Plan{Name: p.Name, View: p.View, Moment: moment}
+		other := &Plan{Name: p.Name, View: p.View, Moment: moment, since: p.since}
 		var err error
 		if other.Offset, err = s.seek(ctx, moment); err != nil || other.Offset < m.Offset {
 			continue

@@ -74,6 +74,9 @@ type Parts struct {
 	// Checkpoints is nil when nowhere is configured for them.
 	Checkpoints *checkpoint.Store
 	Source      Source
+	// Since reads from which position on each table, by OID, has been captured without a gap. Optional: of a table that was loaded
+	// again it is then not known.
+	Since func(ctx context.Context) (map[uint32]pglogrepl.LSN, error)
 	// Taken says whether a view of the configuration has a name. Optional.
 	Taken func(name string) bool
 }

@@ -79,3 +79,12 @@ func (c *capturedTables) remove(ctx context.Context, oid uint32) error {
 }
 
 func capturedKey(oid uint32) string { return keyCaptured + strconv.FormatUint(uint64(oid), 10) }
+
+// CapturedSince reads from which position on each captured table, by OID, has been captured without a gap.
+func CapturedSince(ctx context.Context, store control.Store) (map[uint32]pglogrepl.LSN, error) {
+	c, _, err := openCaptured(ctx, store)
+	if err != nil {
+		return nil, err
+	}
+	return c.since, nil
+}

@@ -14,6 +14,7 @@ import (
 	"github.com/lanternist/lanternist/asof"
 	"github.com/lanternist/lanternist/backoff"
 	"github.com/lanternist/lanternist/httpapi"
+	"github.com/lanternist/lanternist/ingest"
 	"github.com/lanternist/lanternist/mirror/checkpoint"
 	"github.com/lanternist/lanternist/projectors"
 	"github.com/lanternist/lanternist/views"
@@ -36,6 +37,9 @@ func (d *deployment) openPast(ctx context.Context) error {
 	parts := asof.Parts{
 		Control: d.control, Schemas: d.registry, Letters: d.letters, Stores: d.frozenStores,
 		Journal: d.journal, Mirror: d.mirror, Source: d.past.source, Taken: d.configured,
+		Since: func(ctx context.Context) (map[uint32]pglogrepl.LSN, error) {
+			return ingest.CapturedSince(ctx, d.control)
+		},
 	}
 	if a := d.cfg.Archive; a != nil {
 		parts.Checkpoints = checkpoint.New(d.archiving.store.Bucket, d.journal.Identity(), checkpoint.Config{}, d.log)
