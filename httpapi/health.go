@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"net/http"
+	"slices"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -29,7 +30,7 @@ func (s *Server) registerHealth(api huma.API) {
 	})
 	ready := get("get-readiness", readyPath, "operation", "Whether every view can be read", 503)
 	huma.Register(api, ready, func(context.Context, *struct{}) (*healthOutput, error) {
-		if waiting := notReady(s.Status().Projectors); len(waiting) > 0 {
+		if waiting := notReady(s.asked(s.Status().Projectors)); len(waiting) > 0 {
 			return nil, problem(http.StatusServiceUnavailable, "not ready: %v", waiting)
 		}
 		return &healthOutput{Body: healthBody{Status: "ready"}}, nil
@@ -47,4 +48,13 @@ func notReady(all []ProjectorStatus) []string {
 		}
 	}
 	return names
+}
+
+// asked leaves out the projectors that nobody can rely on yet: those of a view that was added a while ago and is being built.
+func (s *Server) asked(all []ProjectorStatus) []ProjectorStatus {
+	set := s.served.Load()
+	return slices.DeleteFunc(slices.Clone(all), func(p ProjectorStatus) bool {
+		v := set.byName[p.View]
+		return v != nil && v.Added && p.Generation == 0
+	})
 }

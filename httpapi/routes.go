@@ -30,6 +30,7 @@ func (s *Server) routes(gatherer prometheus.Gatherer) http.Handler {
 	s.registerRetire(api)
 	s.registerAsOf(api)
 	s.registerCheckpoints(api)
+	s.registerApply(api)
 	s.registerEvents(api)
 	s.registerLetters(api)
 	s.registerArchive(api)

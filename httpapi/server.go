@@ -53,6 +53,8 @@ type Parts struct {
 	AsOf *asof.Service
 	// Checkpoints makes copies of the mirror. Optional, as Verify is.
 	Checkpoints *checkpoint.Keeper
+	// Changes takes over a changed configuration. Optional: without it, requests for that are answered 501.
+	Changes Changes
 }
 
 // Server is the API.
@@ -78,6 +80,7 @@ type Server struct {
 	verify       Verify
 	asof         *asof.Service
 	keeper       *checkpoint.Keeper
+	changes      Changes
 	handler      http.Handler
 	started      time.Time
 
@@ -95,7 +98,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Server, error) {
 		cfg: cfg, streams: parts.Streams, source: parts.Source, journal: parts.Journal, mirror: parts.Mirror,
 		letters: parts.Letters, load: parts.Load, envelope: parts.Envelope, log: log, archiver: parts.Archive,
 		waiters: make(chan struct{}, cfg.MaxWaiters), jobs: newJobs(log), watch: watch{seen: map[jobName]*watched{}}, verify: parts.Verify,
-		asof: parts.AsOf, keeper: parts.Checkpoints, started: time.Now(),
+		asof: parts.AsOf, keeper: parts.Checkpoints, changes: parts.Changes, started: time.Now(),
 	}
 	s.change(func(*viewSet) {}) // none is a set, too
 	for _, v := range parts.Views {

@@ -166,6 +166,6 @@ func (s *Server) Status() Status {
 		status.Load.Percent, status.Load.Rate, status.Load.Left = r.Percent, r.Rate, r.Left
 	}
 	status.Projectors = s.projectorStatuses()
-	status.Ready = len(notReady(status.Projectors)) == 0
+	status.Ready = len(notReady(s.asked(status.Projectors))) == 0
 	return status
 }

@@ -17,6 +17,8 @@ type View struct {
 	Definition *views.View
 	Cache      *CacheSink  // nil: the view does not go to the cache
 	Search     *SearchSink // nil: the view does not go to the search sink
+	// Added says that the view came while the server runs: it is no reason not to be ready before there is something to read.
+	Added bool
 }
 
 // CacheSink is a view's documents in the cache and the projector that writes them.

@@ -9,11 +9,11 @@ import (
 // Collector exports the status of runners as Prometheus metrics, labelled by projector and sink. It reads their status when
 // it is asked, so nothing is counted twice.
 type Collector struct {
-	runners []*Runner
+	runners func() []*Runner
 }
 
-// Register registers a Collector of the runners.
-func Register(registerer prometheus.Registerer, runners ...*Runner) error {
+// Register registers a Collector of the runners that there are whenever it is asked: they may come and go.
+func Register(registerer prometheus.Registerer, runners func() []*Runner) error {
 	if err := registerer.Register(&Collector{runners: runners}); err != nil {
 		return fmt.Errorf("register projector metrics: %w", err)
 	}
@@ -74,7 +74,7 @@ func (c *Collector) Describe(out chan<- *prometheus.Desc) {
 
 // Collect implements prometheus.Collector.
 func (c *Collector) Collect(out chan<- prometheus.Metric) {
-	for _, r := range c.runners {
+	for _, r := range c.runners() {
 		s := r.Status()
 		for _, m := range metrics {
 			out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(&s), s.Projector, s.Sink)

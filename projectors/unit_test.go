@@ -145,7 +145,7 @@ func TestMetrics(t *testing.T) {
 	s, sink := newSource(t, view), newMemory()
 	r := s.runner(view, sink)
 	registry := prometheus.NewPedanticRegistry()
-	check(t, Register(registry, r))
+	check(t, Register(registry, func() []*Runner { return []*Runner{r} }))
 	s.run(r)
 	s.reach(r, s.commit(insert(orders, "1", "1", "new"), insert(orders, "2", "1", "draft")))
 	// The promise of a first build is made before the following begins.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -20,11 +21,7 @@ import (
 func newAPI(n *daemon) (*httpapi.Server, error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	all := make([]*projectors.Runner, len(n.runners))
-	for i, r := range n.runners {
-		all[i] = r.Runner
-	}
-	if err := projectors.Register(registry, all...); err != nil {
+	if err := projectors.Register(registry, n.projectors); err != nil {
 		return nil, err
 	}
 	if n.archiving.archiver != nil {
@@ -43,7 +40,7 @@ func newAPI(n *daemon) (*httpapi.Server, error) {
 		Epoch: n.epoch(), SourceURL: n.cfg.Source.URL.Reveal(), Version: version,
 		MaxWait: n.cfg.HTTP.MaxWait.D(), MaxWaiters: n.cfg.HTTP.MaxWaiters,
 	}, httpapi.Parts{
-		Views: append(n.apiViews(), frozen...), AsOf: n.past.service, Checkpoints: n.past.keeper, Verify: n.verify,
+		Views: append(n.apiViews(), frozen...), AsOf: n.past.service, Checkpoints: n.past.keeper, Verify: n.verify, Changes: n,
 		Source: n.reader, Journal: n.journal, Mirror: n.mirror, Letters: n.letters,
 		Archive: n.apiArchiver(), Load: n.loadStatus, Metrics: registry,
 		Envelope: func(dst []byte, ev *event.Event) ([]byte, error) { return event.AppendEnvelope(dst, ev, source), nil },
@@ -53,6 +50,15 @@ func newAPI(n *daemon) (*httpapi.Server, error) {
 	}
 	n.serving = func(view string) { n.serve(api, view) }
 	return api, nil
+}
+
+// projectors are those that there are now.
+func (n *daemon) projectors() []*projectors.Runner {
+	var all []*projectors.Runner
+	for _, r := range n.runners.list() {
+		all = append(all, r.Runner)
+	}
+	return all
 }
 
 // serve has the API read a view as its projectors write it now.
@@ -69,6 +75,22 @@ func (n *daemon) serve(api *httpapi.Server, view string) {
 	}
 }
 
+// unserve has the API read a view without a projector that goes, if it reads it at all then.
+func (n *daemon) unserve(gone *runner) {
+	n.swapping.Lock()
+	defer n.swapping.Unlock()
+	name := gone.view().Name()
+	for _, v := range n.apiViews(gone) {
+		if v.Definition.Name() == name {
+			if err := n.api.PutView(v); err != nil {
+				n.log.Error("view not served", "view", name, "error", err)
+			}
+			return
+		}
+	}
+	n.api.DropView(name)
+}
+
 // loadStatus is how far the first load is.
 func (n *daemon) loadStatus() httpapi.LoadStatus {
 	p := n.loader.Progress()
@@ -80,14 +102,21 @@ func (n *daemon) loadStatus() httpapi.LoadStatus {
 }
 
 // apiViews are the views with the sinks that their readers use.
-func (n *daemon) apiViews() []*httpapi.View {
+// Where a view is new in a sink, it is read from the other until there is something to read.
+func (n *daemon) apiViews(without ...*runner) []*httpapi.View {
 	var all []*httpapi.View
 	byName := map[string]*httpapi.View{}
-	for _, r := range n.runners {
+	runners := slices.DeleteFunc(n.runners.list(), func(r *runner) bool { return slices.Contains(without, r) })
+	for _, r := range runners {
 		now := r.Definition()
+		if r.added && !r.shows() && slices.ContainsFunc(runners, func(other *runner) bool {
+			return other != r && other.shows() && other.view().Name() == now.View.Name()
+		}) {
+			continue
+		}
 		v := byName[now.View.Name()]
 		if v == nil {
-			v = &httpapi.View{Definition: now.View}
+			v = &httpapi.View{Definition: now.View, Added: r.added}
 			byName[now.View.Name()] = v
 			all = append(all, v)
 		}

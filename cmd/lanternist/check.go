@@ -36,15 +36,17 @@ func (c *checkCmd) Run(a *app) error {
 	if a.ctx.Err() != nil {
 		return context.Cause(a.ctx)
 	}
+	changes, against, problem := c.plan(a.ctx, problems, catalog)
+	problems = append(problems, problem...)
 	if c.JSON {
-		if problems == nil {
-			problems = []problem{}
-		}
-		if err := printJSON(a.stdout, map[string]any{"problems": problems}); err != nil {
+		if err := printJSON(a.stdout, checkReport{problems, changes, against}); err != nil {
 			return err
 		}
 	} else {
-		printProblems(a, problems)
+		printProblems(a, problems, against)
+		if changes != nil {
+			fmt.Fprintf(a.stdout, "\nCompared with %s:\n\n%s", against, changes.Text())
+		}
 	}
 	if c.SQL && source != nil {
 		fmt.Fprintf(a.stdout, "\n-- What the role needs, and nothing else:\n%s\n", cdc.LeastPrivilegeSQL(*source, catalog))
@@ -57,9 +59,13 @@ func (c *checkCmd) Run(a *app) error {
 	return nil
 }
 
-func printProblems(a *app, problems []problem) {
+func printProblems(a *app, problems []problem, against string) {
 	if len(problems) == 0 {
-		fmt.Fprintln(a.stdout, "Nothing is wrong. Next: lanternist run")
+		next := "lanternist run"
+		if against == againstDaemon {
+			next = "lanternist apply"
+		}
+		fmt.Fprintln(a.stdout, "Nothing is wrong. Next: "+next)
 		return
 	}
 	for i, p := range problems {

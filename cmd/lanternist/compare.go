@@ -92,7 +92,7 @@ func (n *daemon) compareShop(ctx context.Context) (shop.Comparison, error) {
 		return result, err
 	}
 	sinks := map[string]map[string]shop.Documents{}
-	for _, r := range n.runners {
+	for _, r := range n.runners.list() {
 		name := r.view().Name()
 		if sinks[name] == nil {
 			sinks[name] = map[string]shop.Documents{}

@@ -12,6 +12,7 @@ import (
 	"github.com/lanternist/lanternist/projectors"
 	"github.com/lanternist/lanternist/projectors/cache"
 	"github.com/lanternist/lanternist/projectors/search"
+	"github.com/lanternist/lanternist/row"
 	"github.com/lanternist/lanternist/views"
 )
 
@@ -24,7 +25,7 @@ func (d *deployment) compileStored(text string) (*views.View, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, err := views.Compile(defs, d.catalog)
+	list, err := views.Compile(defs, d.catalog.all())
 	if err != nil {
 		return nil, err
 	}
@@ -127,6 +128,16 @@ func (x *indexes) add(list ...*views.View) {
 			}
 		}
 	}
+}
+
+// keep forgets the indexes of other tables than these. They go when the mirror is told the next time.
+func (x *indexes) keep(tables []*row.Schema) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.wanted = slices.DeleteFunc(x.wanted, func(ix mirror.Index) bool {
+		return !slices.ContainsFunc(tables, func(s *row.Schema) bool { return s.OID == ix.OID })
+	})
+	x.had = len(x.wanted)
 }
 
 // ensure has the mirror build what it lacks.

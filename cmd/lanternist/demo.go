@@ -253,7 +253,7 @@ func (c *demoCmd) report(ctx context.Context, a *app, n *daemon, traffic *shop.T
 		Documents: result.Compared, Views: len(n.views), Sinks: 2, Events: n.pump.Events(), Transactions: counts.Committed,
 		RolledBack: counts.RolledBack + counts.Conflicts, Comparison: result,
 	}
-	for _, r := range n.runners {
+	for _, r := range n.runners.list() {
 		status := r.Status()
 		s.Written += status.Documents
 		s.Parked += status.Parked
@@ -305,25 +305,26 @@ func (n *daemon) waitUntilRunning(ctx context.Context, bar *progress) error {
 	defer bar.finish()
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	totals := make([]int64, len(n.runners)) // as last told: a projector that is done tells nothing any more
+	totals := map[string]int64{} // as last told: a projector that is done tells nothing any more
 	for {
 		var done, total int64
 		running := 0
-		for i, r := range n.runners {
+		all := n.runners.list()
+		for _, r := range all {
 			s := r.Status()
 			switch {
 			case s.State == projectors.StateStopped && s.Error != "":
 				return fmt.Errorf("projector %s stopped: %s", r.Name(), s.Error)
 			case s.State == projectors.StateRunning, s.State == projectors.StatePending:
 				running++
-				done += totals[i]
+				done += totals[r.Name()]
 			case s.Build != nil:
-				totals[i] = s.Build.Total
+				totals[r.Name()] = s.Build.Total
 				done += s.Build.Done
 			}
-			total += totals[i]
+			total += totals[r.Name()]
 		}
-		if running == len(n.runners) {
+		if running == len(all) {
 			return nil
 		}
 		if total > 0 {
@@ -347,7 +348,7 @@ func (n *daemon) waitForAll(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil {
 		return fmt.Errorf("ask the source for its position: %w", err)
 	}
-	for _, r := range n.runners {
+	for _, r := range n.runners.list() {
 		for {
 			n.reader.RequestPosition(lsn)
 			wait, cancel := context.WithTimeout(ctx, time.Second)

@@ -6,10 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strconv"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/lanternist/lanternist/backoff"
 	"github.com/lanternist/lanternist/cdc"
@@ -23,7 +22,6 @@ import (
 	"github.com/lanternist/lanternist/projectors"
 	"github.com/lanternist/lanternist/projectors/cache"
 	"github.com/lanternist/lanternist/projectors/search"
-	"github.com/lanternist/lanternist/row"
 	"github.com/lanternist/lanternist/schemas"
 	"github.com/lanternist/lanternist/views"
 )
@@ -34,8 +32,10 @@ type deployment struct {
 	log *slog.Logger
 
 	source  *cdc.Source
-	catalog []*row.Schema // of the captured tables, registered
-	views   []*views.View
+	catalog catalog       // of the captured tables, registered
+	views   []*views.View // as of the start
+	// earlier is what was deployed before the start and is not configured any more.
+	earlier leftovers
 
 	control   control.Store
 	registry  *schemas.Registry
@@ -46,7 +46,7 @@ type deployment struct {
 
 	search  *search.Client // nil when the configuration has none
 	cache   *cache.Client  // nil when the configuration has none
-	runners []*runner
+	runners fleet
 	// serving is told when readers of a view see documents of another definition; nil when there is no API.
 	serving func(view string)
 	indexes indexes
@@ -56,25 +56,6 @@ type deployment struct {
 	past       past
 
 	closers []func() error // in order of opening
-}
-
-// runner is a projector. View and store are those of the documents that readers see, which may change at any time.
-type runner struct {
-	*projectors.Runner
-}
-
-func (r *runner) view() *views.View { return r.Definition().View }
-
-// search is the store; nil unless it writes to Elasticsearch.
-func (r *runner) search() *search.Store {
-	s, _ := r.Definition().Store.(*search.Store)
-	return s
-}
-
-// cache is the store; nil unless it writes to Redis.
-func (r *runner) cache() *cache.Store {
-	s, _ := r.Definition().Store.(*cache.Store)
-	return s
 }
 
 // keyIdentity is where the source is remembered that journal and mirror belong to.
@@ -93,10 +74,10 @@ func openDeployment(ctx context.Context, cfg *config.Config, log *slog.Logger) (
 	if err != nil {
 		return d, badInput(err)
 	}
-	if err := d.openSource(ctx); err != nil {
+	if err := d.openControl(ctx); err != nil {
 		return d, err
 	}
-	if err := d.openControl(ctx); err != nil {
+	if err := d.openSource(ctx); err != nil {
 		return d, err
 	}
 	if err := d.checkIdentity(ctx); err != nil {
@@ -105,7 +86,7 @@ func openDeployment(ctx context.Context, cfg *config.Config, log *slog.Logger) (
 	if err := d.loadCatalog(ctx); err != nil {
 		return d, err
 	}
-	if d.views, err = compileViews(cfg, defs, d.catalog); err != nil {
+	if d.views, err = compileViews(cfg, defs, d.catalog.of(cfg.Source.Tables)); err != nil {
 		return d, badInput(err)
 	}
 	if err := d.checkFrozen(ctx); err != nil {
@@ -123,7 +104,7 @@ func openDeployment(ctx context.Context, cfg *config.Config, log *slog.Logger) (
 	if err := d.openPast(ctx); err != nil {
 		return d, err
 	}
-	return d, d.makeRunners()
+	return d, d.makeRunners(ctx)
 }
 
 // close closes what is open, the last first.
@@ -192,25 +173,25 @@ func (d *deployment) checkIdentity(ctx context.Context) error {
 	return nil
 }
 
-// loadCatalog reads the captured tables' definitions and registers them.
-func (d *deployment) loadCatalog(ctx context.Context) error {
-	conn, err := pgx.Connect(ctx, d.cfg.Source.URL.Reveal())
+// loadCatalog reads the captured tables' definitions and registers them: those of the configuration, and those that were captured
+// before, of which documents may still be made.
+func (d *deployment) loadCatalog(ctx context.Context) (err error) {
+	if err := d.readLeftovers(ctx); err != nil {
+		return err
+	}
+	tables, err := ingest.LoadCatalog(ctx, d.sourceConfig(), d.registry, d.sourceConfig().Tables)
 	if err != nil {
-		return fmt.Errorf("connect to the source: %w", err)
+		return err
 	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	tables, err := cdc.LoadPublished(ctx, conn, d.cfg.Source.Publication, d.cfg.Source.Tables)
-	if err != nil {
-		return fmt.Errorf("read the source's catalog: %w", err)
-	}
-	for _, t := range tables {
-		registered, err := d.registry.Register(ctx, t)
-		if err != nil {
-			return fmt.Errorf("register %s: %w", t.QualifiedName(), err)
-		}
-		d.catalog = append(d.catalog, registered)
-	}
+	d.catalog.set(tables)
 	return nil
+}
+
+// sourceConfig is how the source is read, with the tables that were captured at the start.
+func (d *deployment) sourceConfig() cdc.Config {
+	source := sourceConfig(d.cfg)
+	source.Tables = append(slices.Clone(source.Tables), cdc.TableNames(d.earlier.tables)...)
+	return source
 }
 
 func (d *deployment) openSinks() (err error) {
@@ -329,20 +310,27 @@ func (d *deployment) openMirror(ctx context.Context) (err error) {
 	return d.indexes.ensure(ctx, d.mirror)
 }
 
-func (d *deployment) makeRunners() error {
+// makeRunners makes a projector for each view in each of its sinks, as the record of what is deployed then says.
+func (d *deployment) makeRunners(ctx context.Context) error {
 	for _, v := range d.views {
-		if v.Search() != nil {
-			if err := d.makeRunner(projectors.Definition{View: v, Store: d.search.Store(v)}, "search"); err != nil {
+		for _, def := range d.definitions(v) {
+			r, err := d.makeRunner(def)
+			if err != nil {
 				return err
 			}
-		}
-		if v.Cache() != nil {
-			if err := d.makeRunner(projectors.Definition{View: v, Store: d.cache.Store(v)}, "cache"); err != nil {
-				return err
-			}
+			d.runners.add(r)
+			d.earlier.remove(r.Name())
 		}
 	}
-	return nil
+	return d.record(ctx)
+}
+
+// definitions are a view in each of its sinks.
+func (d *deployment) definitions(v *views.View) (all []projectors.Definition) {
+	for _, store := range d.stores(v) {
+		all = append(all, projectors.Definition{View: v, Store: store})
+	}
+	return all
 }
 
 // congestionOf is what the projectors of a sink know of each other.
@@ -353,8 +341,9 @@ func (d *deployment) congestionOf(sink string) *projectors.Congestion {
 	return &d.congestion.cache
 }
 
-func (d *deployment) makeRunner(def projectors.Definition, sink string) (err error) {
-	r, name := &runner{}, def.View.Name()
+func (d *deployment) makeRunner(def projectors.Definition) (r *runner, err error) {
+	sink, name := sinkOf(def.Store), def.View.Name()
+	r = &runner{sink: sink, wanted: def.View}
 	cfg := projectors.Config{
 		Name: name + "." + sink, Sink: sink, Epoch: d.epoch(),
 		MaxAttempts: d.cfg.Projectors.MaxAttempts, KeepGenerations: orNone(d.cfg.Projectors.KeepGenerations),
@@ -369,13 +358,12 @@ func (d *deployment) makeRunner(def projectors.Definition, sink string) (err err
 		},
 	}
 	if r.Runner, err = projectors.NewRunner(cfg, def.View, def.Store, d.mirror, d.journal, d.letters, d.log); err != nil {
-		return err
+		return nil, err
 	}
 	d.acquaint(def)
 	// Until the projector says what it needs, the journal keeps everything for it.
 	d.journal.Retain(cfg.Name, 0)
-	d.runners = append(d.runners, r)
-	return nil
+	return r, nil
 }
 
 // stateExists says whether the configuration's folders hold state already.

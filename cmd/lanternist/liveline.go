@@ -72,7 +72,7 @@ func (s *sample) take(n *daemon, traffic *shop.Traffic) {
 	s.at = time.Now()
 	s.transactions = traffic.Counts().Committed
 	s.events = n.pump.Events()
-	for _, r := range n.runners {
+	for _, r := range n.runners.list() {
 		sink := &s.cache
 		if r.search() != nil {
 			sink = &s.search

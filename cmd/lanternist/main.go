@@ -31,8 +31,9 @@ const (
 type commands struct {
 	Demo        demoCmd        `cmd:"" help:"Local services, a shop's data, live traffic: see it work. With --once it checks itself and exits."`
 	Init        initCmd        `cmd:"" help:"Look at a database and write a starter configuration."`
-	Check       checkCmd       `cmd:"" help:"Configuration, database and sinks: every problem at once, with its fix."`
+	Check       checkCmd       `cmd:"" help:"Configuration, database and sinks: every problem at once, with its fix; and what would change."`
 	Run         runCmd         `cmd:"" help:"The daemon."`
+	Apply       applyCmd       `cmd:"" help:"Have the running daemon take over what has changed in its configuration: tables and views."`
 	Status      statusCmd      `cmd:"" help:"Per projector: offset, lag and state."`
 	Rebuild     rebuildCmd     `cmd:"" help:"Fill a new generation of a view from the mirror and promote it."`
 	Replay      replayCmd      `cmd:"" help:"Run stored events of the journal again through one projector."`

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/jackc/pglogrepl"
@@ -25,15 +26,11 @@ type past struct {
 	service *asof.Service
 	keeper  *checkpoint.Keeper // nil without an archive
 	source  *sourceClock
-	tables  []uint32 // that are captured, by OID
 }
 
 // openPast opens the store of mirror checkpoints, and the views as of moments.
 func (d *deployment) openPast(ctx context.Context) error {
 	d.past.source = &sourceClock{url: d.cfg.Source.URL.Reveal()}
-	for _, t := range d.catalog {
-		d.past.tables = append(d.past.tables, t.OID)
-	}
 	parts := asof.Parts{
 		Control: d.control, Schemas: d.registry, Letters: d.letters, Stores: d.frozenStores,
 		Journal: d.journal, Mirror: d.mirror, Source: d.past.source, Taken: d.configured,
@@ -75,12 +72,10 @@ func besideMirror(d *deployment, what string) string {
 
 // configured says whether a view of the configuration has a name.
 func (d *deployment) configured(name string) bool {
-	for _, v := range d.views {
-		if v.Name() == name {
-			return true
-		}
+	if len(d.runners.list()) > 0 {
+		return len(d.runners.of(name)) > 0
 	}
-	return false
+	return slices.ContainsFunc(d.views, func(v *views.View) bool { return v.Name() == name }) // they are not made yet
 }
 
 // frozenStores are the homes of a view as of a moment.
@@ -110,14 +105,19 @@ func (d *deployment) checkFrozen(ctx context.Context) error {
 	var errs []error
 	for _, r := range records {
 		if d.configured(r.Name) {
-			errs = append(errs, fmt.Errorf("view %s is declared, but %s is the name of a view that was made of %s as of %s; rename the one that is declared, or remove the other: "+
-				"lanternist rebuild --drop %s --config %s", r.Name, r.Name, r.View, r.At, r.Name, d.cfg.File))
+			errs = append(errs, d.takenName(&r))
 		}
 	}
 	if len(errs) > 0 {
 		return badInput(errors.Join(errs...))
 	}
 	return nil
+}
+
+// takenName says that a view is declared that has the name of one as of a moment.
+func (d *deployment) takenName(r *asof.Record) error {
+	return fmt.Errorf("view %s is declared, but %s is the name of a view that was made of %s as of %s; rename the one that is declared, or remove the other: "+
+		"lanternist rebuild --drop %s --config %s", r.Name, r.Name, r.View, r.At, r.Name, d.cfg.File)
 }
 
 // frozenViews are the views as of moments, as the API serves them.
@@ -145,9 +145,9 @@ func (n *daemon) runPast(ctx context.Context) error {
 
 // loaded is a question: has every table been loaded that was captured at the start? Once it was so it stays so.
 func (n *daemon) loaded() func() bool {
-	left := n.past.tables
+	left := n.catalog.all()
 	return func() bool {
-		for len(left) > 0 && n.mirror.Loaded(left[0]) {
+		for len(left) > 0 && n.mirror.Loaded(left[0].OID) {
 			left = left[1:]
 		}
 		return len(left) == 0

@@ -194,7 +194,7 @@ func (c *rebuildCmd) alone(a *app, cfg *config.Config, bar *progress) (outcomes 
 	// All projectors run meanwhile, so that the journal keeps what they need.
 	var targets []*runner
 	var names []string
-	for _, r := range d.runners {
+	for _, r := range d.runners.list() {
 		names = append(names, r.view().Name())
 		if r.view().Name() == c.View {
 			targets = append(targets, r)

@@ -47,6 +47,7 @@ func (c *runCmd) Run(a *app) error {
 	if err != nil {
 		return errors.Join(err, d.close())
 	}
+	defer daemon.listenForHangUp(a.ctx)()
 	bar := a.logProgress(log, "load tables", "rows")
 	err = daemon.run(a.ctx, bar)
 	return errors.Join(err, d.close())
@@ -62,22 +63,24 @@ type daemon struct {
 	api    *httpapi.Server
 
 	swapping sync.Mutex // held while the API is told by which definition a view is read
+	changing sync.Mutex // held while the deployment is changed
+	names    []string   // of the tables that are configured; guarded by changing
 }
 
 // newDaemon makes the moving parts. Nothing runs yet.
 func newDaemon(d *deployment) (*daemon, error) {
-	source := sourceConfig(d.cfg)
+	source := d.sourceConfig()
 	reader, err := cdc.NewReader(source, d.registry, d.log)
 	if err != nil {
 		return nil, err
 	}
-	n := &daemon{deployment: d, reader: reader}
+	n := &daemon{deployment: d, reader: reader, names: d.cfg.Source.Tables}
 	n.pump = ingest.NewPump(ingest.PumpConfig{Slot: d.source.ConfirmedFlush, MaxBatch: n.maxBatch()},
 		reader, d.journal, d.mirror, d.control, d.log)
 	n.loader = ingest.NewLoader(ingest.LoadConfig{
 		Workers: d.cfg.Snapshot.Workers, Rate: d.cfg.Snapshot.Rate, Session: d.cfg.Snapshot.Session.D(), RangeRows: d.cfg.Snapshot.RangeRows,
 	}, source, d.registry, d.mirror, reader.RequestPosition, d.log)
-	n.tables = ingest.NewTables(source, d.registry, n.pump, n.loader, d.mirror, d.catalog, d.log)
+	n.tables = ingest.NewTables(source, d.registry, n.pump, n.loader, d.mirror, d.catalog.all(), d.log)
 	d.past.source.keepalive = reader.RequestKeepalive
 	if n.api, err = newAPI(n); err != nil {
 		return nil, err
@@ -95,7 +98,7 @@ func (n *daemon) maxBatch() int {
 func (n *daemon) run(ctx context.Context, bar *progress) error {
 	failed := make(chan error, 3)
 	api := start(failed, n.api.Run)
-	projecting := start(failed, n.runProjectors)
+	projecting := start(failed, n.runners.run)
 	ingesting := start(failed, func(ctx context.Context) error { return n.runIngest(ctx, bar) })
 
 	var cause error
@@ -171,6 +174,7 @@ func (n *daemon) runIngest(ctx context.Context, bar *progress) error {
 	g.Go(func() error { return n.maintain(ctx) })
 	g.Go(func() error { return n.runArchive(ctx) })
 	g.Go(func() error { return n.runPast(ctx) })
+	g.Go(func() error { return n.tidy(ctx) })
 	return n.explain(g.Wait())
 }
 
@@ -237,22 +241,12 @@ func (n *daemon) maintain(ctx context.Context) error {
 	}
 }
 
-// runProjectors runs all projectors. One that cannot go on stops alone, and waits for a rebuild to revive it; the others
-// and the daemon go on.
-func (n *daemon) runProjectors(ctx context.Context) error {
-	g, ctx := errgroup.WithContext(ctx)
-	for _, r := range n.runners {
-		g.Go(func() error { return r.Serve(ctx) })
-	}
-	return g.Wait()
-}
-
 // drain gives the projectors a moment to apply what has been journaled, so that the next start has little to do.
 func (n *daemon) drain() {
 	ctx, cancel := context.WithTimeout(context.Background(), stopProjectors/3)
 	defer cancel()
 	head, _ := n.mirror.Progress()
-	for _, r := range n.runners {
+	for _, r := range n.runners.list() {
 		if s := r.Status(); s.State == projectors.StateRunning {
 			if _, err := r.Wait(ctx, head.LSN); err != nil {
 				n.log.Warn("projector is behind while stopping", "projector", r.Name(), "until", head.LSN.String())

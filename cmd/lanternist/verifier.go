@@ -25,7 +25,7 @@ func (s verifiedSink) Get(ctx context.Context, id string) (verify.Held, error) {
 // verify compares the documents of a view.
 func (n *daemon) verify(ctx context.Context, view string, o verify.Options, progress func(verify.Progress)) (*verify.Result, error) {
 	c := verify.Comparison{Truth: verify.Mirror{Mirror: n.mirror}, Ask: n.reader.RequestPosition}
-	for _, r := range n.runners {
+	for _, r := range n.runners.list() {
 		if r.view().Name() == view {
 			c.View = r.view()
 			c.Sinks = append(c.Sinks, n.verifiedSink(r))
@@ -36,7 +36,7 @@ func (n *daemon) verify(ctx context.Context, view string, o verify.Options, prog
 	}
 	if o.Against == verify.AgainstSource {
 		c.Truth = &verify.Source{
-			Config: sourceConfig(n.cfg), View: c.View, Tables: n.catalog, Schemas: n.registry,
+			Config: n.sourceConfig(), View: c.View, Tables: n.catalog.all(), Schemas: n.registry,
 			Dir: filepath.Join(filepath.Clean(n.cfg.Path(n.cfg.Mirror.Dir))+"-verify", view), Log: n.log,
 		}
 	}
