@@ -6,9 +6,9 @@ import (
 	"github.com/lanternist/lanternist/views"
 )
 
-// Difference is one place at which two definitions of a view differ. Was is "" when there was nothing, Now is "" when there is nothing
+// Edit is one place at which two definitions of a view differ. Was is "" when there was nothing, Now is "" when there is nothing
 // any more.
-type Difference struct {
+type Edit struct {
 	Path string `json:"path"`
 	Was  string `json:"was,omitempty"`
 	Now  string `json:"now,omitempty"`
@@ -16,8 +16,8 @@ type Difference struct {
 
 // Differences compares two outlines: what is there now in its order, then what is gone. Lines that follow from others count only when
 // both have them and they differ.
-func Differences(was, now []views.Line) []Difference {
-	var all []Difference
+func Differences(was, now []views.Line) []Edit {
+	var all []Edit
 	before := map[string]views.Line{}
 	for _, l := range was {
 		before[l.Path] = l
@@ -27,18 +27,18 @@ func Differences(was, now []views.Line) []Difference {
 		delete(before, l.Path)
 		switch {
 		case had && old.Text != l.Text:
-			all = append(all, Difference{Path: l.Path, Was: old.Text, Now: l.Text})
+			all = append(all, Edit{Path: l.Path, Was: old.Text, Now: l.Text})
 		case !had && !l.Follows:
-			all = append(all, Difference{Path: l.Path, Now: l.Text})
+			all = append(all, Edit{Path: l.Path, Now: l.Text})
 		}
 	}
 	for _, l := range was {
 		if _, gone := before[l.Path]; gone && !l.Follows {
-			all = append(all, Difference{Path: l.Path, Was: l.Text})
+			all = append(all, Edit{Path: l.Path, Was: l.Text})
 		}
 	}
 	if len(all) == 0 && !slices.Equal(paths(was), paths(now)) {
-		all = append(all, Difference{Path: "order of the fields", Was: "another", Now: "as declared"})
+		all = append(all, Edit{Path: "order of the fields", Was: "another", Now: "as declared"})
 	}
 	return all
 }

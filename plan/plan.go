@@ -53,7 +53,7 @@ type ViewChange struct {
 	// Rows is about how many documents are composed, in each sink that is built; -1 when that is not known.
 	Rows int64 `json:"rows"`
 	// Changes are the differences of the definitions.
-	Changes []Difference `json:"changes,omitempty"`
+	Changes []Edit `json:"changes,omitempty"`
 }
 
 // SinkChange is what is done to a view in one sink.
@@ -211,7 +211,7 @@ func (p *Plan) view(name string, deployed, wanted *Deployment) ViewChange {
 }
 
 // note keeps the first differences that were found: all sinks are built by one definition.
-func (c *ViewChange) note(differences []Difference) {
+func (c *ViewChange) note(differences []Edit) {
 	if len(c.Changes) == 0 {
 		c.Changes = differences
 	}

@@ -135,7 +135,7 @@ func (c *ViewChange) rows(row func(cells ...string)) {
 	}
 }
 
-func (d *Difference) text() string {
+func (d *Edit) text() string {
 	switch {
 	case d.Was == "":
 		return "+ " + d.Path + ": " + d.Now
