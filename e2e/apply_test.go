@@ -134,14 +134,14 @@ func (in *installation) undisturbed(before status, changed ...string) {
 	now := map[string]uint64{}
 	generations := in.status().generations()
 	for _, p := range in.status().Projectors {
-		now[p.Projector] = uint64(p.Documents)
+		now[p.Projector] = p.Documents
 	}
 	for _, p := range before.Projectors {
 		view, _, _ := strings.Cut(p.Projector, ".")
 		if slices.Contains(changed, view) {
 			continue
 		}
-		if generations[p.Projector] != p.Generation || now[p.Projector] < uint64(p.Documents) {
+		if generations[p.Projector] != p.Generation || now[p.Projector] < p.Documents {
 			in.t.Errorf("%s is at generation %d with %d documents written, was at %d with %d", p.Projector, generations[p.Projector], now[p.Projector], p.Generation, p.Documents)
 		}
 	}

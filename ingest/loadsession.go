@@ -23,14 +23,20 @@ type loadSession struct {
 	*cdc.Session
 	asked time.Time // before the snapshot was taken: a table that was added later is not read from it
 	began time.Time
-	stale atomic.Bool // the snapshot, or the source, is gone
-	end   func()      // ends the snapshot, once
+	stale atomic.Bool             // the snapshot, or the source, is gone
+	end   func()                  // ends the snapshot, once
+	over  context.CancelCauseFunc // ends what is being read
 
 	// guarded by mu
-	taken int  // pieces
-	reads int  // of pieces, under way
-	ended bool // nothing is read any more
+	taken   int  // pieces
+	reads   int  // of pieces, under way
+	ranges  int  // read to their end
+	overdue bool // the session has lasted long enough
+	ended   bool // nothing is read any more
 }
+
+// errOver is the cause of the end of reading a range when its session has lasted long enough. It is read anew, in another.
+var errOver = errors.New("the session is over")
 
 // session copies pieces under one snapshot until there are none that may be copied now, the session has lasted long
 // enough, or the snapshot is of no more use. It ends the snapshot. Its error is fatal.
@@ -69,12 +75,22 @@ func (s *loadSession) run(ctx context.Context, completing *errgroup.Group) error
 		s.settle(ctx, t, completing)
 	}
 	g, gctx := errgroup.WithContext(ctx)
+	reading, over := context.WithCancelCause(gctx)
+	defer over(nil)
+	s.over = over
+	clock := time.AfterFunc(s.cfg.Session-endAhead(s.cfg.Session)-time.Since(s.began), s.lastedLongEnough)
+	defer clock.Stop()
 	for range s.cfg.Workers {
 		g.Go(func() error {
 			for p, ok := s.next(); ok && gctx.Err() == nil; p, ok = s.next() {
 				tctx, release := p.table.within(gctx)
-				err := s.load(tctx, p)
+				err := s.load(tctx, reading, p)
 				release()
+				if errors.Is(err, errOver) {
+					s.putBack(p)
+					s.release(p, false)
+					continue
+				}
 				s.release(p, err == nil)
 				if err := s.judge(gctx, p.table, err); err != nil {
 					return err
@@ -85,6 +101,30 @@ func (s *loadSession) run(ctx context.Context, completing *errgroup.Group) error
 		})
 	}
 	return g.Wait()
+}
+
+// endAhead is how long before its end a session ends what is still being read, so that the snapshot is gone in time.
+func endAhead(session time.Duration) time.Duration { return min(session/10, time.Second) }
+
+// lastedLongEnough ends what is being read, if the session has brought the load further. If not, it goes on until it has:
+// a range that takes longer than a session would never be done.
+func (s *loadSession) lastedLongEnough() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.overdue = true
+	if s.ranges > 0 {
+		s.over(errOver)
+	}
+}
+
+// putBack has a range read in another session. What was read of it is in the mirror, or not: it makes no difference.
+func (s *loadSession) putBack(p piece) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t := p.table; t.planned && !t.removed() {
+		t.todo = append([]piece{p}, t.todo...)
+	}
+	s.log.Debug("range cut off", "table", p.table.name(), "range", p.index)
 }
 
 // unplanned are the tables of which it is not known what is left, and that may be read now. They are busy until release.
@@ -123,7 +163,7 @@ func (s *loadSession) next() (piece, bool) {
 // is too old; but the first piece may be begun at any age, so that each session brings the load further.
 func (s *loadSession) due() *table {
 	age := time.Since(s.began)
-	if s.ended || s.stale.Load() || age > s.cfg.Session-min(s.rangeTook, s.cfg.Session/2) && s.taken > 0 {
+	if s.ended || s.overdue && s.ranges > 0 || s.stale.Load() || age > s.cfg.Session-min(s.rangeTook, s.cfg.Session/2) && s.taken > 0 {
 		return nil
 	}
 	for _, t := range s.tables {
@@ -220,21 +260,25 @@ func (s *loadSession) settle(ctx context.Context, t *table, completing *errgroup
 // slowRange is how long a range may take before the log says where the time went.
 const slowRange = 5 * time.Second
 
-// load copies one piece. A range is recorded as done, durably, after its rows are in the mirror.
-func (s *loadSession) load(ctx context.Context, p piece) error {
+// load copies one piece. A range is recorded as done, durably, after its rows are in the mirror. It is errOver when reading ends
+// before the range does.
+func (s *loadSession) load(ctx, reading context.Context, p piece) error {
 	read := sync.OnceFunc(s.pieceRead)
 	defer read()
 	if p.keys != nil {
 		return s.refill(ctx, p)
 	}
+	copying, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	defer context.AfterFunc(reading, func() { stop(context.Cause(reading)) })()
 	began, point, t := time.Now(), s.ConsistentPoint(), p.table
 	bulk := s.mirror.Bulk(p.schema.OID, p.schema, point)
 	defer bulk.Close()
 	var count int64
 	var paced, took time.Duration
-	err := s.Copy(ctx, p.schema, p.rng, func(rows []row.Row) error {
+	err := s.Copy(copying, p.schema, p.rng, func(rows []row.Row) error {
 		from := time.Now()
-		if err := s.pace(ctx, len(rows)); err != nil {
+		if err := s.pace(copying, len(rows)); err != nil {
 			return err
 		}
 		paced += time.Since(from)
@@ -247,7 +291,14 @@ func (s *loadSession) load(ctx context.Context, p piece) error {
 		return nil
 	})
 	copied := time.Since(began)
+	if err == nil {
+		s.rangeRead()
+	}
 	read()
+	if err != nil && errors.Is(context.Cause(copying), errOver) {
+		s.count(t, -count)
+		return errOver
+	}
 	if err == nil {
 		if err = bulk.Flush(ctx); err != nil {
 			err = &fatal{err}
@@ -305,6 +356,16 @@ func (s *loadSession) refill(ctx context.Context, p piece) error {
 	}
 	s.reached(p.table, p.keys)
 	return nil
+}
+
+// rangeRead notes that a range was read to its end: the session has brought the load further.
+func (s *loadSession) rangeRead() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ranges++
+	if s.overdue {
+		s.over(errOver)
+	}
 }
 
 // reached notes that rows of this snapshot are in the table, and which keys were read again.

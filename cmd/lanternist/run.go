@@ -39,7 +39,7 @@ func (c *runCmd) Run(a *app) error {
 	d, err := openDeployment(a.ctx, cfg, log)
 	if err != nil {
 		if a.ctx.Err() != nil {
-			return nil //nolint:nilerr // a person stopped it while it was starting
+			return nil // a person stopped it while it was starting
 		}
 		return err
 	}
