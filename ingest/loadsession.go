@@ -21,8 +21,8 @@ import (
 type loadSession struct {
 	*Loader
 	*cdc.Session
-	asked time.Time // before the snapshot was taken: a table that was added later is not read from it
-	began time.Time
+	asked time.Time               // before the snapshot was taken: a table that was added later is not read from it
+	began time.Time               // when it was asked for: the source may hold the snapshot from then on, while it waits for what is open
 	stale atomic.Bool             // the snapshot, or the source, is gone
 	end   func()                  // ends the snapshot, once
 	over  context.CancelCauseFunc // ends what is being read
@@ -41,7 +41,7 @@ var errOver = errors.New("the session is over")
 // session copies pieces under one snapshot until there are none that may be copied now, the session has lasted long
 // enough, or the snapshot is of no more use. It ends the snapshot. Its error is fatal.
 func (l *Loader) session(ctx context.Context, under *cdc.Session, asked time.Time, completing *errgroup.Group) error {
-	s := &loadSession{Loader: l, Session: under, asked: asked, began: time.Now()}
+	s := &loadSession{Loader: l, Session: under, asked: asked, began: asked}
 	s.end = sync.OnceFunc(s.close)
 	defer s.end()
 	l.mu.Lock()
