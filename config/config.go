@@ -157,6 +157,8 @@ type HTTP struct {
 	MaxWait Duration `yaml:"max_wait"`
 	// MaxWaiters bounds the requests that wait for a token at once. Default 10000.
 	MaxWaiters int `yaml:"max_waiters"`
+	// ReadTimeout bounds what a sink may take for one answer, after the wait. Default 10s.
+	ReadTimeout Duration `yaml:"read_timeout"`
 }
 
 // Projectors holds what all projectors share.
@@ -233,6 +235,7 @@ func (c *Config) SetDefaults() {
 	orString(&c.HTTP.Listen, "127.0.0.1:8080")
 	or(&c.HTTP.MaxWait, Duration(30*time.Second))
 	or(&c.HTTP.MaxWaiters, 10000)
+	or(&c.HTTP.ReadTimeout, Duration(10*time.Second))
 	or(&c.Projectors.MaxAttempts, 3)
 	or(&c.Projectors.BackoffMax, Duration(30*time.Second))
 	if c.Projectors.KeepGenerations == nil {

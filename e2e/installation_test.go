@@ -92,7 +92,7 @@ func install(t *testing.T, o options) *installation {
 journal: %[3]s
 elasticsearch: {url: %[4]q, prefix: %[5]q}
 redis: {url: "${REDIS_URL}", prefix: %[6]q}
-http: {listen: %[7]q}
+http: {listen: %[7]q, read_timeout: 60s} # a machine that is overloaded is no wrong answer
 projectors: {backoff_max: 1s}
 %[8]sviews: [views/*.yaml]
 `, in.slot, strings.Join(o.tables, ", "), o.journal, in.search, in.searchPrefix, in.cachePrefix, address, o.more, o.batch))

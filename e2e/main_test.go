@@ -49,7 +49,7 @@ func TestMain(m *testing.M) {
 
 // atOnce is how many tests run at once at least: they wait for services far more than they compute, so that on few cores
 // the default, one for each, would leave these idle.
-const atOnce = 4
+const atOnce = 3
 
 // moreAtOnce raises the default of -parallel. A value that was asked for stays.
 func moreAtOnce() error {

@@ -38,7 +38,7 @@ func newAPI(n *daemon) (*httpapi.Server, error) {
 		Listen: n.cfg.HTTP.Listen, Token: n.cfg.HTTP.Token.Reveal(),
 		TLSCert: n.cfg.Path(n.cfg.HTTP.TLSCert), TLSKey: n.cfg.Path(n.cfg.HTTP.TLSKey),
 		Epoch: n.epoch(), SourceURL: n.cfg.Source.URL.Reveal(), Version: version,
-		MaxWait: n.cfg.HTTP.MaxWait.D(), MaxWaiters: n.cfg.HTTP.MaxWaiters,
+		MaxWait: n.cfg.HTTP.MaxWait.D(), MaxWaiters: n.cfg.HTTP.MaxWaiters, ReadTimeout: n.cfg.HTTP.ReadTimeout.D(),
 	}, httpapi.Parts{
 		Views: append(n.apiViews(), frozen...), AsOf: n.past.service, Checkpoints: n.past.keeper, Verify: n.verify, Changes: n,
 		Source: n.reader, Journal: n.journal, Mirror: n.mirror, Letters: n.letters,
