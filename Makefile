@@ -2,8 +2,9 @@
 GO       ?= go
 LINTER   := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 FUZZTIME ?= 30s
+FAULTS   ?= build/faults
 
-.PHONY: help build test short race vet lint fuzz-smoke bench demo verify clean
+.PHONY: help build test short race vet lint fuzz-smoke faults bench demo verify clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +29,13 @@ lint: ## the linter, fetched at its pinned version
 
 fuzz-smoke: ## fuzz the stream's decoder for FUZZTIME
 	$(GO) test ./cdc -run '^$$' -fuzz '^FuzzDecode$$' -fuzztime $(FUZZTIME)
+
+faults: ## cause every fault, heavy ones too, and write docs/reliability.md of what came of it
+	rm -rf $(FAULTS) && mkdir -p $(FAULTS)
+	LANTERNIST_REQUIRE_SERVICES=1 LANTERNIST_FAULTS=all LANTERNIST_FAULTS_DIR=$(abspath $(FAULTS)) \
+		$(GO) test -count=1 -p 1 -timeout 120m -run '^TestFault' ./...
+	$(GO) run ./internal/faults/report $(FAULTS) > $(FAULTS)/reliability.md
+	cp $(FAULTS)/reliability.md docs/reliability.md
 
 bench: ## the benchmark: ratios to limits measured in the same run
 	$(GO) run ./bench
