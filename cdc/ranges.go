@@ -23,9 +23,9 @@ const (
 
 // Ranges splits a table into ranges of about target rows each, which together are all of it. A table without a
 // key, or with few rows, is one range. The bounds are guesses: a range may have more rows, or none.
-func (s *Session) Ranges(ctx context.Context, schema *row.Schema, target int) (ranges []Range, err error) {
-	err = s.in(ctx, func(conn *pgx.Conn) error {
-		table, err := s.table(ctx, conn, schema)
+func (p *Planner) Ranges(ctx context.Context, schema *row.Schema, target int) (ranges []Range, err error) {
+	err = p.in(ctx, func(conn *pgx.Conn) error {
+		table, err := findTable(ctx, conn, schema)
 		if err != nil {
 			return err
 		}

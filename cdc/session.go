@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -26,6 +25,10 @@ var ErrSnapshotGone = errors.New("exported snapshot is gone")
 // empty. A new Session goes on.
 var ErrRewritten = errors.New("table was rewritten after the snapshot")
 
+// ErrRedefined says that in the snapshot the table does not have the columns of the schema that it was to be copied by: it was
+// altered between the two. What it is now must be found out anew.
+var ErrRedefined = errors.New("table has other columns in the snapshot")
+
 // lockTimeout bounds the wait for a table that another transaction has locked exclusively, so that the snapshot is not
 // held for as long as that lasts.
 const lockTimeout = 10 * time.Second
@@ -43,7 +46,8 @@ type Session struct {
 	snapshot string
 
 	mu     sync.Mutex
-	idle   []*pgx.Conn // connections that no one uses now; in no transaction
+	idle   []*pgx.Conn            // connections that no one uses now; in no transaction
+	used   map[*pgx.Conn]struct{} // by a call that is under way
 	closed bool
 }
 
@@ -67,7 +71,7 @@ func OpenSession(ctx context.Context, cfg Config) (*Session, error) {
 		closeConn(conn)
 		return nil, err
 	}
-	return &Session{cfg: cfg, keeper: conn, point: slot.point, snapshot: slot.snapshot}, nil
+	return &Session{cfg: cfg, keeper: conn, point: slot.point, snapshot: slot.snapshot, used: map[*pgx.Conn]struct{}{}}, nil
 }
 
 // ConsistentPoint is where in the log the snapshot is.
@@ -86,6 +90,17 @@ func (s *Session) Close() error {
 	return nil
 }
 
+// Abort is Close, and ends each Copy under way as well, with an error: also one whose rows are not being taken, of which
+// the server would otherwise keep the snapshot until they are.
+func (s *Session) Abort() error {
+	s.mu.Lock()
+	for conn := range s.used {
+		_ = conn.PgConn().Conn().Close() // under the call's hands, which will notice
+	}
+	s.mu.Unlock()
+	return s.Close()
+}
+
 // in runs f in a transaction of its own in the snapshot. After an error the connection is not used again.
 func (s *Session) in(ctx context.Context, f func(*pgx.Conn) error) error {
 	conn, err := s.acquire(ctx)
@@ -101,12 +116,9 @@ func (s *Session) in(ctx context.Context, f func(*pgx.Conn) error) error {
 			err = fmt.Errorf("leave snapshot %s: %w", s.snapshot, err)
 		}
 	}
-	if err != nil {
-		closeConn(conn.PgConn())
-		return err
-	}
 	s.mu.Lock()
-	keep := !s.closed
+	delete(s.used, conn)
+	keep := err == nil && !s.closed
 	if keep {
 		s.idle = append(s.idle, conn)
 	}
@@ -114,23 +126,34 @@ func (s *Session) in(ctx context.Context, f func(*pgx.Conn) error) error {
 	if !keep {
 		closeConn(conn.PgConn())
 	}
-	return nil
+	return err
 }
+
+// errClosed is what a call gets that comes after the end.
+var errClosed = fmt.Errorf("session is closed: %w", ErrSnapshotGone)
 
 func (s *Session) acquire(ctx context.Context) (*pgx.Conn, error) {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.closed {
-		s.mu.Unlock()
-		return nil, fmt.Errorf("session is closed: %w", ErrSnapshotGone)
+		return nil, errClosed
 	}
 	if n := len(s.idle); n > 0 {
 		conn := s.idle[n-1]
-		s.idle = s.idle[:n-1]
-		s.mu.Unlock()
+		s.idle, s.used[conn] = s.idle[:n-1], struct{}{}
 		return conn, nil
 	}
 	s.mu.Unlock()
-	return Connect(ctx, s.cfg)
+	conn, err := Connect(ctx, s.cfg)
+	s.mu.Lock()
+	if err == nil && s.closed {
+		closeConn(conn.PgConn())
+		return nil, errClosed
+	}
+	if err == nil {
+		s.used[conn] = struct{}{}
+	}
+	return conn, err
 }
 
 // begin begins a transaction in the snapshot.
@@ -145,65 +168,6 @@ func (s *Session) begin(ctx context.Context, conn *pgx.Conn) error {
 		return fmt.Errorf("import snapshot %s: %w: %w", s.snapshot, ErrSnapshotGone, err)
 	}
 	return fmt.Errorf("import snapshot %s: %w", s.snapshot, err)
-}
-
-// table is the table for a FROM clause. It is found by OID, under the name that it has now: statements resolve
-// names as they are now, whatever the snapshot.
-func (s *Session) table(ctx context.Context, conn *pgx.Conn, schema *row.Schema) (string, error) {
-	var name, kind string
-	err := conn.QueryRow(ctx, `SELECT oid::regclass::text, relkind::text FROM pg_class WHERE oid = $1`, schema.OID).Scan(&name, &kind)
-	if err != nil {
-		return "", fmt.Errorf("find table %s: %w", schema.QualifiedName(), err)
-	}
-	if kind == "p" {
-		return name, nil
-	}
-	return "ONLY " + name, nil
-}
-
-// Definition describes the table, found by the OID of schema, as it was in the snapshot: like LoadPublished, and not
-// registered yet.
-func (s *Session) Definition(ctx context.Context, schema *row.Schema) (now *row.Schema, err error) {
-	err = s.in(ctx, func(conn *pgx.Conn) error {
-		definitions, err := loadDefinitions(ctx, conn, s.cfg.Publication, []uint32{schema.OID})
-		if err != nil {
-			return err
-		}
-		if now = definitions[schema.OID]; now == nil {
-			return fmt.Errorf("describe %s: %w", schema.QualifiedName(), pgx.ErrNoRows)
-		}
-		return nil
-	})
-	return now, err
-}
-
-// EstimateRows is the planner's estimate of how many rows the table has.
-func (s *Session) EstimateRows(ctx context.Context, schema *row.Schema) (rows int64, err error) {
-	err = s.in(ctx, func(conn *pgx.Conn) error {
-		table, err := s.table(ctx, conn, schema)
-		if err != nil {
-			return err
-		}
-		rows, err = estimateRows(ctx, conn, table)
-		return err
-	})
-	return rows, err
-}
-
-func estimateRows(ctx context.Context, conn *pgx.Conn, table string) (int64, error) {
-	var text string
-	if err := conn.QueryRow(ctx, "EXPLAIN (FORMAT JSON) SELECT FROM "+table).Scan(&text); err != nil {
-		return 0, fmt.Errorf("estimate rows of %s: %w", table, err)
-	}
-	var plans []struct {
-		Plan struct {
-			Rows float64 `json:"Plan Rows"`
-		}
-	}
-	if err := json.Unmarshal([]byte(text), &plans); err != nil || len(plans) == 0 {
-		return 0, fmt.Errorf("estimate rows of %s: plan %q: %w", table, text, err)
-	}
-	return int64(plans[0].Plan.Rows), nil
 }
 
 // Copy reads the rows of a range and hands them to rows in batches of about 512 KiB, in no particular order. A
@@ -235,8 +199,11 @@ func (s *Session) CopyKeys(ctx context.Context, schema *row.Schema, keys [][]str
 
 func (s *Session) copy(ctx context.Context, schema *row.Schema, where string, rows func([]row.Row) error) error {
 	return s.in(ctx, func(conn *pgx.Conn) error {
-		table, err := s.table(ctx, conn, schema)
+		table, err := findTable(ctx, conn, schema)
 		if err != nil {
+			return err
+		}
+		if err := defined(ctx, conn, schema); err != nil {
 			return err
 		}
 		all := make([]int, len(schema.Columns))
@@ -256,6 +223,26 @@ func (s *Session) copy(ctx context.Context, schema *row.Schema, where string, ro
 		}
 		return nil
 	})
+}
+
+// defined sees to it that the table has the schema's columns in the snapshot.
+func defined(ctx context.Context, conn *pgx.Conn, schema *row.Schema) error {
+	rows, err := conn.Query(ctx, `SELECT attname::text, atttypid FROM pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped`, schema.OID)
+	if err != nil {
+		return fmt.Errorf("read columns of %s: %w", schema.QualifiedName(), err)
+	}
+	types := map[string]uint32{}
+	var name string
+	var oid uint32
+	if _, err := pgx.ForEachRow(rows, []any{&name, &oid}, func() error { types[name] = oid; return nil }); err != nil {
+		return fmt.Errorf("read columns of %s: %w", schema.QualifiedName(), err)
+	}
+	for _, c := range schema.Columns {
+		if types[c.Name] != c.Type.OID {
+			return fmt.Errorf("copy %s: column %s: %w", schema.QualifiedName(), c.Name, ErrRedefined)
+		}
+	}
+	return nil
 }
 
 // intact sees to it that a table that was just copied, and is still locked, has the files that it had in the snapshot:

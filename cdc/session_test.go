@@ -28,6 +28,16 @@ func (s *source) catalog(tables ...string) []*row.Schema {
 	return schemas
 }
 
+func (s *source) planner() *cdc.Planner {
+	s.t.Helper()
+	p, err := cdc.OpenPlanner(s.t.Context(), s.cfg)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(p.Close)
+	return p
+}
+
 func (s *source) session() *cdc.Session {
 	s.t.Helper()
 	session, err := cdc.OpenSession(s.t.Context(), s.cfg)
@@ -235,7 +245,7 @@ func TestSessionRangesCoverTheTableOnce(t *testing.T) {
 	session := s.session()
 	for _, schema := range s.catalog("public.*") {
 		t.Run(schema.Name, func(t *testing.T) {
-			ranges, err := session.Ranges(t.Context(), schema, 500)
+			ranges, err := s.planner().Ranges(t.Context(), schema, 500)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -261,7 +271,7 @@ func TestSessionRangesCoverTheTableOnce(t *testing.T) {
 			if got := copyAll(t, session, schema, ranges); len(got) != want || total != want {
 				t.Errorf("ranges hold %d rows, %d distinct, the table has %d", total, len(got), want)
 			}
-			estimate, err := session.EstimateRows(t.Context(), schema)
+			estimate, err := s.planner().EstimateRows(t.Context(), schema)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -357,7 +367,7 @@ func TestSessionLetsTablesBeTruncatedBetweenCopies(t *testing.T) {
 	s := newSource(t, devstack.Postgres(t), `CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 10)`)
 	schema := s.catalog("t")[0]
 	session := s.session()
-	if _, err := session.EstimateRows(t.Context(), schema); err != nil {
+	if _, err := s.planner().EstimateRows(t.Context(), schema); err != nil {
 		t.Fatal(err)
 	}
 	first := copyAll(t, session, schema, []cdc.Range{{To: []string{"5"}}})
@@ -403,7 +413,7 @@ func TestSessionDividesAMillionUUIDs(t *testing.T) {
 	session := s.session()
 	schema := s.catalog("ids")[0]
 	const target = 50_000
-	ranges, err := session.Ranges(t.Context(), schema, target)
+	ranges, err := s.planner().Ranges(t.Context(), schema, target)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -259,17 +259,14 @@ func (l *Loader) read(ctx context.Context, finishing *errgroup.Group) error {
 		if err := l.await(ctx); err != nil {
 			return err
 		}
-		asked := time.Now()
-		s, err := cdc.OpenSession(ctx, l.source)
+		err := l.once(ctx, finishing)
+		var own *fatal
 		switch {
 		case err == nil:
 			waits.Reset()
-			if err := l.session(ctx, s, asked, finishing); err != nil {
-				return err
-			}
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case !cdc.Retryable(err):
+		case errors.As(err, &own) || !cdc.Retryable(err):
 			return err
 		default:
 			l.log.Warn("load interrupted", "error", err)
@@ -278,6 +275,20 @@ func (l *Loader) read(ctx context.Context, finishing *errgroup.Group) error {
 			}
 		}
 	}
+}
+
+// once plans what is to be planned, and reads what there is to be read under one snapshot.
+func (l *Loader) once(ctx context.Context, finishing *errgroup.Group) error {
+	some, err := l.planAll(ctx, finishing)
+	if err != nil || !some {
+		return err
+	}
+	asked := time.Now()
+	s, err := cdc.OpenSession(ctx, l.source)
+	if err != nil {
+		return err
+	}
+	return l.session(ctx, s, asked, finishing)
 }
 
 // await waits until some table has something to read.

@@ -64,16 +64,6 @@ func (s *loadSession) close() {
 }
 
 func (s *loadSession) run(ctx context.Context, completing *errgroup.Group) error {
-	for _, t := range s.unplanned() {
-		tctx, release := t.within(ctx)
-		err := s.plan(tctx, s.Session, t)
-		release()
-		s.release(piece{table: t}, false)
-		if err := s.judge(ctx, t, err); err != nil {
-			return err
-		}
-		s.settle(ctx, t, completing)
-	}
 	g, gctx := errgroup.WithContext(ctx)
 	reading, over := context.WithCancelCause(gctx)
 	defer over(nil)
@@ -110,11 +100,22 @@ func endAhead(session time.Duration) time.Duration { return min(session/10, time
 // a range that takes longer than a session would never be done.
 func (s *loadSession) lastedLongEnough() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.overdue = true
-	if s.ranges > 0 {
-		s.over(errOver)
+	further := s.ranges > 0
+	s.mu.Unlock()
+	if further {
+		s.cutOff()
 	}
+}
+
+// cutOff ends the snapshot with all that is being read under it. That must not wait for rows on their way into the mirror: they are of a
+// COPY, which the source holds the snapshot for until its last row is taken, or the connection is gone.
+func (s *loadSession) cutOff() {
+	s.over(errOver)
+	if err := s.Abort(); err != nil {
+		s.log.Warn("snapshot not closed in order", "error", err)
+	}
+	s.end()
 }
 
 // putBack has a range read in another session. What was read of it is in the mirror, or not: it makes no difference.
@@ -128,11 +129,12 @@ func (s *loadSession) putBack(p piece) {
 }
 
 // unplanned are the tables of which it is not known what is left, and that may be read now. They are busy until release.
-func (s *loadSession) unplanned() (tables []*table) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, t := range s.tables {
-		if t.state == reading && !t.planned && !t.removed() && !t.due.After(s.asked) {
+func (l *Loader) unplanned() (tables []*table) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := time.Now()
+	for _, t := range l.tables {
+		if t.state == reading && !t.planned && !t.removed() && !t.due.After(now) {
 			t.busy++
 			t.users++
 			tables = append(tables, t)
@@ -188,13 +190,13 @@ func (s *loadSession) pieceRead() {
 }
 
 // release ends the work on a piece. One that was copied is a success of its table.
-func (s *loadSession) release(p piece, copied bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (l *Loader) release(p piece, copied bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	p.table.busy--
 	p.table.users--
 	if p.table.removed() {
-		s.change()
+		l.change()
 	}
 	if copied && p.table.planned {
 		p.table.err = nil
@@ -216,22 +218,23 @@ func (s *loadSession) judge(ctx context.Context, t *table, err error) error {
 	if lost(err) {
 		s.stale.Store(true)
 	}
-	s.putOff(t, err)
+	s.putOff(t, err, s.began)
 	return nil
 }
 
-// putOff has a table read anew, from its definition on, after a while. What was recorded as done stays done.
-func (s *loadSession) putOff(t *table, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// putOff has a table read anew, from its definition on, after a while. What was recorded as done stays done. A table that was put off
+// since the given time stays as it is: another worker has met the error, too.
+func (l *Loader) putOff(t *table, err error, since time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	t.todo = nil
-	if t.removed() || t.due.After(s.began) {
-		return // or another worker has met it in this session
+	if t.removed() || t.due.After(since) {
+		return
 	}
 	t.planned, t.err = false, err
 	wait := t.waits.Next()
 	t.due = time.Now().Add(wait)
-	s.log.Warn("table put off", "table", t.name(), "error", err, "attempts", t.waits.Attempts(), "again_in", wait.Round(time.Millisecond))
+	l.log.Warn("table put off", "table", t.name(), "error", err, "attempts", t.waits.Attempts(), "again_in", wait.Round(time.Millisecond))
 }
 
 // lost says whether an error of the source is not that of one table: the snapshot or the server is gone.
@@ -247,13 +250,13 @@ func lost(err error) bool {
 }
 
 // settle has a table completed of which everything is read.
-func (s *loadSession) settle(ctx context.Context, t *table, completing *errgroup.Group) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+func (l *Loader) settle(ctx context.Context, t *table, completing *errgroup.Group) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if t.state == reading && t.planned && !t.removed() && len(t.todo) == 0 && t.busy == 0 {
 		t.state, t.err = finishing, nil
 		t.users++
-		completing.Go(func() error { return s.finish(ctx, t) })
+		completing.Go(func() error { return l.finish(ctx, t) })
 	}
 }
 
@@ -266,7 +269,7 @@ func (s *loadSession) load(ctx, reading context.Context, p piece) error {
 	read := sync.OnceFunc(s.pieceRead)
 	defer read()
 	if p.keys != nil {
-		return s.refill(ctx, p)
+		return s.refill(ctx, reading, p)
 	}
 	copying, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -295,7 +298,8 @@ func (s *loadSession) load(ctx, reading context.Context, p piece) error {
 		s.rangeRead()
 	}
 	read()
-	if err != nil && errors.Is(context.Cause(copying), errOver) {
+	var own *fatal
+	if err != nil && !errors.As(err, &own) && errors.Is(context.Cause(reading), errOver) {
 		s.count(t, -count)
 		return errOver
 	}
@@ -326,7 +330,7 @@ func (s *loadSession) load(ctx, reading context.Context, p piece) error {
 }
 
 // refill copies the rows of a piece's keys.
-func (s *loadSession) refill(ctx context.Context, p piece) error {
+func (s *loadSession) refill(ctx, reading context.Context, p piece) error {
 	// The stream must reach this snapshot before the table is complete, also after a crash: the point is recorded with
 	// a range before the rows are there.
 	state, _, err := s.mirror.LoadState(p.schema.OID)
@@ -351,7 +355,11 @@ func (s *loadSession) refill(ctx context.Context, p piece) error {
 		}
 		return nil
 	})
-	if err != nil {
+	var own *fatal
+	switch {
+	case err != nil && !errors.As(err, &own) && errors.Is(context.Cause(reading), errOver):
+		return errOver
+	case err != nil:
 		return fmt.Errorf("load %s: %w", p, err)
 	}
 	s.reached(p.table, p.keys)
@@ -361,10 +369,11 @@ func (s *loadSession) refill(ctx context.Context, p piece) error {
 // rangeRead notes that a range was read to its end: the session has brought the load further.
 func (s *loadSession) rangeRead() {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	s.ranges++
-	if s.overdue {
-		s.over(errOver)
+	overdue := s.overdue
+	s.mu.Unlock()
+	if overdue {
+		s.cutOff()
 	}
 }
 

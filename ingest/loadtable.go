@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pglogrepl"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/lanternist/lanternist/backoff"
 	"github.com/lanternist/lanternist/cdc"
@@ -94,8 +96,49 @@ type fatal struct{ error }
 
 func (e *fatal) Unwrap() error { return e.error }
 
+// planAll finds out what is left of the tables that may be read now. It holds no snapshot: to divide large tables takes long.
+// It returns whether there is something to be read.
+func (l *Loader) planAll(ctx context.Context, completing *errgroup.Group) (bool, error) {
+	var failed error
+	for _, t := range l.unplanned() {
+		if failed == nil {
+			failed = l.planOne(ctx, t)
+		}
+		l.release(piece{table: t}, false)
+		l.settle(ctx, t, completing)
+	}
+	if failed != nil {
+		return false, failed
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.ContainsFunc(l.tables, func(t *table) bool { return t.state == reading && t.planned && len(t.todo) > 0 }), nil
+}
+
+// planOne plans a table, or puts it off. Its error is one that is not of this table.
+func (l *Loader) planOne(ctx context.Context, t *table) error {
+	tctx, done := t.within(ctx)
+	defer done()
+	p, err := cdc.OpenPlanner(tctx, l.source)
+	if err == nil {
+		err = l.plan(tctx, p, t)
+		p.Close()
+	}
+	var own *fatal
+	switch {
+	case err == nil || t.removed():
+		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case p == nil || errors.As(err, &own) || lost(err):
+		return err
+	}
+	l.putOff(t, err, time.Now())
+	return nil
+}
+
 // plan finds out what is left of a table.
-func (l *Loader) plan(ctx context.Context, s *cdc.Session, t *table) error {
+func (l *Loader) plan(ctx context.Context, s *cdc.Planner, t *table) error {
 	schema := t.schema
 	if t.err != nil {
 		now, err := s.Definition(ctx, schema)
@@ -137,7 +180,7 @@ func (l *Loader) plan(ctx context.Context, s *cdc.Session, t *table) error {
 }
 
 // begin divides a table into ranges.
-func (l *Loader) begin(ctx context.Context, s *cdc.Session, schema *row.Schema) (mirror.LoadState, error) {
+func (l *Loader) begin(ctx context.Context, s *cdc.Planner, schema *row.Schema) (mirror.LoadState, error) {
 	ranges, err := s.Ranges(ctx, schema, l.cfg.RangeRows)
 	if err != nil {
 		return mirror.LoadState{}, fmt.Errorf("divide into ranges: %w", err)
