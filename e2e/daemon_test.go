@@ -44,18 +44,10 @@ func (in *installation) start() *daemon {
 // startBinary starts a binary of the daemon with more variables in its environment.
 func (in *installation) startBinary(path string, more ...string) *daemon {
 	in.t.Helper()
-	d := &daemon{in: in, log: newDaemonLog(), ended: make(chan struct{})}
-	d.cmd = exec.Command(path, "run", "--config", in.file)
-	d.cmd.Env, d.cmd.Stdout, d.cmd.Stderr, d.cmd.SysProcAttr = slices.Concat(in.environment, more), d.log, d.log, child()
-	if err := d.cmd.Start(); err != nil {
+	d, err := in.launch(path, more...)
+	if err != nil {
 		in.t.Fatalf("start the daemon: %v", err)
 	}
-	go func() {
-		_ = d.cmd.Wait() // the state tells
-		d.code = d.cmd.ProcessState.ExitCode()
-		d.log.end()
-		close(d.ended)
-	}()
 	in.t.Cleanup(func() {
 		d.kill()
 		text := d.log.text()
@@ -66,6 +58,23 @@ func (in *installation) startBinary(path string, more ...string) *daemon {
 		}
 	})
 	return d
+}
+
+// launch is startBinary for any goroutine. Who calls it sees to it that the process ends.
+func (in *installation) launch(path string, more ...string) (*daemon, error) {
+	d := &daemon{in: in, log: newDaemonLog(), ended: make(chan struct{})}
+	d.cmd = exec.Command(path, "run", "--config", in.file)
+	d.cmd.Env, d.cmd.Stdout, d.cmd.Stderr, d.cmd.SysProcAttr = slices.Concat(in.environment, more), d.log, d.log, child()
+	if err := d.cmd.Start(); err != nil {
+		return nil, err
+	}
+	go func() {
+		_ = d.cmd.Wait() // the state tells
+		d.code = d.cmd.ProcessState.ExitCode()
+		d.log.end()
+		close(d.ended)
+	}()
+	return d, nil
 }
 
 // kill ends the process with SIGKILL and waits for its end.

@@ -22,6 +22,8 @@ type options struct {
 	source   string            // URL for the daemon, when it is not the database's own
 	search   string            // URL of the cluster
 	cache    string            // URL of the Redis
+	toSearch string            // URL of the cluster for the daemon, when it is another
+	toCache  string            // URL of the Redis for the daemon, when it is another
 	tables   []string          //
 	views    map[string][]byte // file name without its ending → YAML
 	journal  string            // YAML of the section, when it is not the embedded one
@@ -53,22 +55,26 @@ func install(t *testing.T, o options) *installation {
 	if testing.Short() {
 		t.Skip("needs real services; run without -short")
 	}
-	cluster, space := devstack.Elasticsearch(t), devstack.Redis(t)
 	if o.database == nil {
 		o.database = devstack.Postgres(t)
 	}
+	name := o.database.Name()
 	in := &installation{
-		t: t, dir: t.TempDir(), database: o.database, slot: o.database.Name(),
-		search: o.search, searchPrefix: cluster.Prefix(), cache: o.cache, cachePrefix: space.Prefix(),
+		t: t, dir: t.TempDir(), database: o.database, slot: name,
+		search: o.search, searchPrefix: name + "-", cache: o.cache, cachePrefix: name + ":",
 	}
 	if in.search == "" {
-		in.search = cluster.URL()
+		cluster := devstack.Elasticsearch(t)
+		in.search, in.searchPrefix = cluster.URL(), cluster.Prefix()
 	}
 	if in.cache == "" {
-		in.cache = space.URL()
+		space := devstack.Redis(t)
+		in.cache, in.cachePrefix = space.URL(), space.Prefix()
 	}
-	if o.source == "" {
-		o.source = o.database.URL()
+	for daemons, own := range map[*string]string{&o.source: o.database.URL(), &o.toSearch: in.search, &o.toCache: in.cache} {
+		if *daemons == "" {
+			*daemons = own
+		}
 	}
 	if o.journal == "" {
 		o.journal = "{dir: data/journal}"
@@ -81,7 +87,7 @@ func install(t *testing.T, o options) *installation {
 	}
 	address := freeAddress(t)
 	in.base = "http://" + address
-	in.environment = append(os.Environ(), "DATABASE_URL="+o.source, "REDIS_URL="+in.cache, "GORACE=halt_on_error=1")
+	in.environment = append(os.Environ(), "DATABASE_URL="+o.source, "REDIS_URL="+o.toCache, "GORACE=halt_on_error=1")
 	in.file = filepath.Join(in.dir, "lanternist.yaml")
 	in.write("lanternist.yaml", fmt.Appendf(nil, `source:
   url: ${DATABASE_URL}
@@ -95,7 +101,7 @@ redis: {url: "${REDIS_URL}", prefix: %[6]q}
 http: {listen: %[7]q, read_timeout: 60s} # a machine that is overloaded is no wrong answer
 projectors: {backoff_max: 1s}
 %[8]sviews: [views/*.yaml]
-`, in.slot, strings.Join(o.tables, ", "), o.journal, in.search, in.searchPrefix, in.cachePrefix, address, o.more, o.batch))
+`, in.slot, strings.Join(o.tables, ", "), o.journal, o.toSearch, in.searchPrefix, in.cachePrefix, address, o.more, o.batch))
 	for name, text := range o.views {
 		in.write("views/"+name+".yaml", text)
 		in.views = append(in.views, name)

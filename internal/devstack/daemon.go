@@ -191,6 +191,16 @@ func (d *daemon) kill() error {
 	return d.run.end(syscall.SIGKILL)
 }
 
+// signal sends a signal to everything of the server, if it runs.
+func (d *daemon) signal(signal syscall.Signal) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.run == nil || d.run.over() {
+		return nil
+	}
+	return signalGroup(d.run.pid, signal)
+}
+
 // end is how a stack that closes ends the server.
 func (d *daemon) end() error {
 	d.mu.Lock()

@@ -203,3 +203,12 @@ func (s *Server) Start(ctx context.Context) error { return s.stack.StartPostgres
 
 // Kill ends the server with SIGKILL.
 func (s *Server) Kill() error { return s.stack.KillPostgres() }
+
+// Abort ends the server with an immediate shutdown: it recovers from its log at the next start.
+func (s *Server) Abort() error { return s.stack.AbortPostgres() }
+
+// Pause stops all processes of the server without ending them (SIGSTOP).
+func (s *Server) Pause() error { return s.stack.PausePostgres() }
+
+// Resume lets them go on.
+func (s *Server) Resume() error { return s.stack.ResumePostgres() }

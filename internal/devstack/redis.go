@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -19,6 +21,28 @@ import (
 type RedisOptions struct {
 	// URL of a server to use instead of starting one. Default: LANTERNIST_REDIS_URL.
 	URL string
+	// Persist has the server keep what it has answered for in an append-only file, so that it has its data again when it is
+	// started after a stop or a kill. Default: it starts empty.
+	Persist bool
+}
+
+// redisServer is a redis-server and its folder.
+type redisServer struct {
+	*daemon
+	dir string
+}
+
+// erase removes what the stopped server has kept.
+func (s redisServer) erase() error {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return fmt.Errorf("erase redis: %w", err)
+	}
+	var errs []error
+	for _, e := range entries {
+		errs = append(errs, os.RemoveAll(filepath.Join(s.dir, e.Name())))
+	}
+	return errors.Join(errs...)
 }
 
 // newRedis starts redis-server from the PATH, or a miniredis in this process where there is none.
@@ -35,12 +59,16 @@ func newRedis(ctx context.Context, h *host, opts RedisOptions) (server, error) {
 	if err != nil {
 		return nil, err
 	}
-	return startDaemon(ctx, h, daemonSpec{
+	persist := "no"
+	if opts.Persist {
+		persist = "yes"
+	}
+	d, err := startDaemon(ctx, h, daemonSpec{
 		name:  "redis",
 		ports: 1,
 		command: func(ports []int) *exec.Cmd {
 			cmd := exec.Command(binary, "--port", strconv.Itoa(ports[0]), "--bind", "127.0.0.1",
-				"--save", "", "--appendonly", "no", "--daemonize", "no", "--dir", dir)
+				"--save", "", "--appendonly", persist, "--daemonize", "no", "--dir", dir)
 			cmd.Dir, cmd.Env = dir, serviceEnv(dir)
 			return cmd
 		},
@@ -52,6 +80,7 @@ func newRedis(ctx context.Context, h *host, opts RedisOptions) (server, error) {
 		readyWithin: 20 * time.Second,
 		stopWithin:  10 * time.Second,
 	})
+	return redisServer{d, dir}, err
 }
 
 func redisURL(ports []int) string { return "redis://" + loopback(ports[0]) }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -217,4 +218,58 @@ func call(t *testing.T, method, url, body string) []byte {
 		t.Fatalf("%s %s: %s: %s, error %v", method, url, resp.Status, text, err)
 	}
 	return text
+}
+
+func TestRedisKeepsAndLosesItsData(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		t.Skip("the stand-in keeps nothing on disk")
+	}
+	stack := devstack.PrivateStack(t, devstack.Options{Redis: &devstack.RedisOptions{Persist: true}})
+	client := redisClient(t, stack.Redis())
+	if err := client.Set(t.Context(), "k", "v", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []int64{1, 0} {
+		if err := stack.KillRedis(); err != nil {
+			t.Fatal(err)
+		}
+		if want == 0 {
+			if err := stack.EraseRedis(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := stack.StartRedis(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := client.DBSize(t.Context()).Result(); err != nil || n != want {
+			t.Errorf("after a kill it has %d keys, %v; want %d", n, err, want)
+		}
+	}
+}
+
+func TestPausedServerDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("redis-server"); err != nil {
+		t.Skip("the stand-in is no process of its own")
+	}
+	stack := devstack.PrivateStack(t, devstack.Options{Redis: &devstack.RedisOptions{}})
+	client := redisClient(t, stack.Redis())
+	if err := client.Ping(t.Context()).Err(); err != nil {
+		t.Fatal(err)
+	}
+	if err := stack.PauseRedis(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if err := client.Ping(ctx).Err(); err == nil {
+		t.Error("a paused server has answered")
+	}
+	if err := stack.ResumeRedis(); err != nil {
+		t.Fatal(err)
+	}
+	if err := client.Ping(t.Context()).Err(); err != nil {
+		t.Error(err)
+	}
 }
