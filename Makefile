@@ -3,8 +3,9 @@ GO       ?= go
 LINTER   := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 FUZZTIME ?= 30s
 FAULTS   ?= build/faults
+FOR      ?= 5m
 
-.PHONY: help build test short race vet lint fuzz-smoke faults bench demo verify clean
+.PHONY: help build test short race vet lint fuzz-smoke faults faults-random bench demo verify clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,10 +33,13 @@ fuzz-smoke: ## fuzz the stream's decoder for FUZZTIME
 
 faults: ## cause every fault, heavy ones too, and write docs/reliability.md of what came of it
 	rm -rf $(FAULTS) && mkdir -p $(FAULTS)
-	LANTERNIST_REQUIRE_SERVICES=1 LANTERNIST_FAULTS=all LANTERNIST_FAULTS_DIR=$(abspath $(FAULTS)) \
+	LANTERNIST_REQUIRE_SERVICES=1 LANTERNIST_FAULTS=all LANTERNIST_FAULTS_FOR=$(FOR) LANTERNIST_FAULTS_DIR=$(abspath $(FAULTS)) \
 		$(GO) test -count=1 -p 1 -timeout 120m -run '^TestFault' ./...
 	$(GO) run ./internal/faults/report $(FAULTS) > $(FAULTS)/reliability.md
 	cp $(FAULTS)/reliability.md docs/reliability.md
+
+faults-random: ## cause faults at random for FOR, under traffic, and judge everything
+	LANTERNIST_REQUIRE_SERVICES=1 LANTERNIST_FAULTS_FOR=$(FOR) $(GO) test -count=1 -v -timeout 3h -run '^TestFaultRandom$$' ./e2e
 
 bench: ## the benchmark: ratios to limits measured in the same run
 	$(GO) run ./bench

@@ -23,6 +23,9 @@ import (
 type audit struct {
 	in   *installation
 	slot string
+	seen []committed // by collect
+
+	reached pglogrepl.LSN // the end of the last transaction that was looked at
 }
 
 // committed is a transaction, as a reader has seen it.
@@ -47,7 +50,7 @@ func (in *installation) startAudit(tables []string) *audit {
 func (a *audit) compare() {
 	t := a.in.t
 	t.Helper()
-	want := a.expected()
+	want := append(a.seen, a.expected()...)
 	got, split := a.in.journaled()
 	changes := 0
 	for i := range min(len(want), len(got)) {
@@ -65,10 +68,29 @@ func (a *audit) compare() {
 	t.Logf("%d transactions with %d changes are in the journal, each once, in commit order; %d of them in several batches", len(want), changes, split)
 }
 
-// expected lists the transactions in the audit slot that changed a published table, in commit order.
+// collect takes what is in the slot so far, so that the source need not keep it.
+func (a *audit) collect() {
+	t := a.in.t
+	t.Helper()
+	a.seen = append(a.seen, a.expected()...)
+	if a.reached == 0 {
+		return
+	}
+	conn := a.in.database.Conn(t.Context())
+	defer conn.Close(t.Context())
+	if _, err := conn.Exec(t.Context(), "SELECT pg_replication_slot_advance($1, $2)", a.slot, a.reached.String()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// expected lists the transactions in the audit slot that changed a published table, in commit order, and are not collected.
 func (a *audit) expected() []committed {
 	t := a.in.t
 	t.Helper()
+	var last pglogrepl.LSN // a crash of the source moves the slot back
+	if len(a.seen) > 0 {
+		last = a.seen[len(a.seen)-1].lsn
+	}
 	conn := a.in.database.Conn(t.Context())
 	defer conn.Close(t.Context())
 	rows, err := conn.Query(t.Context(), `SELECT data FROM pg_logical_slot_peek_binary_changes($1, NULL, NULL,
@@ -88,7 +110,8 @@ func (a *audit) expected() []committed {
 		case 'T':
 			tx.changes += int(binary.BigEndian.Uint32(message[1:]))
 		case 'C':
-			if tx.changes > 0 {
+			a.reached = pglogrepl.LSN(binary.BigEndian.Uint64(message[10:]))
+			if tx.changes > 0 && tx.lsn > last {
 				all = append(all, tx)
 			}
 		}
@@ -104,6 +127,17 @@ func (a *audit) expected() []committed {
 // no holes and that each transaction is there from its first change to its last, once, after all that committed before.
 // split is how many of them are in more than one batch.
 func (in *installation) journaled() (all []committed, split int) {
+	in.t.Helper()
+	w := walk{t: in.t, xids: map[uint32]bool{}}
+	in.eachBatch(w.batch)
+	if w.open {
+		in.t.Fatalf("the journal ends inside of transaction %d", w.tx.xid)
+	}
+	return w.all, w.split
+}
+
+// eachBatch visits every batch in the journal of the stopped daemon.
+func (in *installation) eachBatch(visit func(*journal.Batch)) {
 	t, ctx := in.t, in.t.Context()
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
@@ -126,18 +160,13 @@ func (in *installation) journaled() (all []committed, split int) {
 	}
 	defer j.Close()
 	last := j.Head().Offset.Sequence()
-	w := walk{t: t, xids: map[uint32]bool{}}
 	for sequence := j.First(); sequence <= last; sequence++ {
 		batch, err := j.Read(ctx, sequence)
 		if err != nil {
 			t.Fatal(err)
 		}
-		w.batch(batch)
+		visit(batch)
 	}
-	if w.open {
-		t.Fatalf("the journal ends inside of transaction %d", w.tx.xid)
-	}
-	return w.all, w.split
 }
 
 // walk goes through a journal in order.

@@ -26,6 +26,7 @@ type options struct {
 	toCache  string            // URL of the Redis for the daemon, when it is another
 	tables   []string          //
 	views    map[string][]byte // file name without its ending → YAML
+	extra    map[string]string // table beside the shop's → YAML of the view of its name
 	journal  string            // YAML of the section, when it is not the embedded one
 	workers  int               // of the first load; 0 is the default
 	batch    string            // source.batch_bytes; default 1MiB

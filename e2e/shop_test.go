@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -18,6 +19,10 @@ func installShop(t *testing.T, o options, size shop.Size) *installation {
 	t.Helper()
 	o.tables = shop.Tables()
 	o.views = map[string][]byte{}
+	for table, view := range o.extra {
+		o.tables = append(o.tables, table)
+		o.views[strings.TrimPrefix(table, "public.")] = []byte(view)
+	}
 	for _, v := range shop.Views() {
 		o.views[v] = shop.Definition(v)
 	}
