@@ -25,7 +25,8 @@ type audit struct {
 	slot string
 	seen []committed // by collect
 
-	reached pglogrepl.LSN // the end of the last transaction that was looked at
+	reached  pglogrepl.LSN // the end of the last transaction that was looked at
+	compared int           // transactions
 }
 
 // committed is a transaction, as a reader has seen it.
@@ -65,6 +66,7 @@ func (a *audit) compare() {
 	if len(want) == 0 {
 		t.Fatal("there was no transaction")
 	}
+	a.compared = len(want)
 	t.Logf("%d transactions with %d changes are in the journal, each once, in commit order; %d of them in several batches", len(want), changes, split)
 }
 

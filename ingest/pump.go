@@ -13,6 +13,7 @@ import (
 	"github.com/lanternist/lanternist/cdc"
 	"github.com/lanternist/lanternist/control"
 	"github.com/lanternist/lanternist/event"
+	"github.com/lanternist/lanternist/internal/faultpoint"
 	"github.com/lanternist/lanternist/journal"
 	"github.com/lanternist/lanternist/mirror"
 	"github.com/lanternist/lanternist/row"
@@ -155,6 +156,7 @@ func (p *Pump) write(ctx context.Context, txs []cdc.Transaction) error {
 			}
 		}
 	}
+	faultpoint.Hit("ingest", "staged")
 	var offset event.Offset
 	for _, some := range split(parts, p.cfg.MaxBatch) {
 		var err error
@@ -163,9 +165,11 @@ func (p *Pump) write(ctx context.Context, txs []cdc.Transaction) error {
 			return fmt.Errorf("append transactions up to %d at %v: %w", last.XID, last.CommitLSN, err)
 		}
 	}
+	faultpoint.Hit("ingest", "journaled")
 	if err := batch.Commit(offset, last.EndLSN, last.Last); err != nil {
 		return fmt.Errorf("move mirror to %v: %w", offset, err)
 	}
+	faultpoint.Hit("ingest", "mirrored")
 	for i := range parts {
 		p.events.Add(uint64(len(parts[i].Events)))
 	}
@@ -174,6 +178,7 @@ func (p *Pump) write(ctx context.Context, txs []cdc.Transaction) error {
 	}
 	durable := parts[len(parts)-1].EndLSN
 	p.reader.Acknowledge(durable)
+	faultpoint.Hit("ingest", "acknowledged")
 	if durable < last.EndLSN { // what came after it is not captured, and not in the journal
 		return p.idle(ctx, last.EndLSN, false)
 	}
@@ -197,6 +202,7 @@ func (p *Pump) idle(ctx context.Context, lsn pglogrepl.LSN, now bool) error {
 	if err := p.control.Put(ctx, keyAcknowledged, []byte(lsn.String())); err != nil {
 		return fmt.Errorf("write acknowledged position %v: %w", lsn, err)
 	}
+	faultpoint.Hit("ingest", "idle")
 	p.acknowledged = lsn
 	p.reader.Acknowledge(lsn)
 	return nil

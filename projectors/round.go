@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/lanternist/lanternist/event"
+	"github.com/lanternist/lanternist/internal/faultpoint"
 	"github.com/lanternist/lanternist/journal"
 	"github.com/lanternist/lanternist/mirror"
 )
@@ -100,6 +101,7 @@ func (r *round) run(ctx context.Context) error {
 	if err := f.pool.drain(); err != nil {
 		return err
 	}
+	faultpoint.Hit(f.runner.cfg.Name, "round", "written")
 	if r.whole {
 		r.next = r.end.Offset.Sequence()
 	}

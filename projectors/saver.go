@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/lanternist/lanternist/event"
+	"github.com/lanternist/lanternist/internal/faultpoint"
 )
 
 // saver saves a generation's checkpoints in a goroutine of its own, so that neither the watermark nor the next round
@@ -109,7 +110,9 @@ func (s *saver) save(ctx context.Context) error {
 		s.wrote = false
 		s.mu.Unlock()
 		cp.Time = time.Now().UTC()
+		faultpoint.Hit(s.runner.cfg.Name, "checkpoint", "saving")
 		err := s.generation.SaveCheckpoint(ctx, cp)
+		faultpoint.Hit(s.runner.cfg.Name, "checkpoint", "saved")
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if err != nil {
