@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 	"github.com/lanternist/lanternist/control"
 	"github.com/lanternist/lanternist/event"
 	"github.com/lanternist/lanternist/journal"
+	"github.com/lanternist/lanternist/journal/jetstream"
 	"github.com/lanternist/lanternist/journal/segments"
 	"github.com/lanternist/lanternist/schemas"
 )
@@ -143,16 +145,9 @@ func (in *installation) eachBatch(visit func(*journal.Batch)) {
 	t, ctx := in.t, in.t.Context()
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
-	store, err := control.OpenPebble(filepath.Join(in.dir, "data", "control"), quiet)
-	if err != nil {
-		t.Fatal(err)
-	}
+	store, engine := in.stored(quiet)
 	defer store.Close()
 	registry, err := schemas.Open(ctx, store)
-	if err != nil {
-		t.Fatal(err)
-	}
-	engine, err := segments.Open(filepath.Join(in.dir, "data", "journal"), segments.Config{}, quiet)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -169,6 +164,30 @@ func (in *installation) eachBatch(visit func(*journal.Batch)) {
 		}
 		visit(batch)
 	}
+}
+
+// stored opens where control state and journal are.
+func (in *installation) stored(quiet *slog.Logger) (store control.Store, engine journal.Log) {
+	t, ctx := in.t, in.t.Context()
+	t.Helper()
+	var err error
+	if in.nats != "" {
+		store, err = control.OpenJetStream(ctx, in.nats, natsStream, 1, quiet)
+	} else {
+		store, err = control.OpenPebble(filepath.Join(in.dir, "data", "control"), quiet)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if in.nats != "" {
+		engine, err = jetstream.Open(ctx, in.nats, jetstream.Config{Stream: natsStream}, quiet)
+	} else {
+		engine, err = segments.Open(filepath.Join(in.dir, "data", "journal"), segments.Config{}, quiet)
+	}
+	if err != nil {
+		t.Fatal(errors.Join(err, store.Close()))
+	}
+	return store, engine
 }
 
 // walk goes through a journal in order.

@@ -16,12 +16,13 @@ func TestFaultAlone(t *testing.T) {
 	}
 	random := randomSource(t)
 	s := newStorm(t, random)
+	s.alone = true
 	s.blow()
 	for _, k := range kinds() {
 		k.Heavy = true
 		t.Run(k.ID, func(t *testing.T) {
 			result := faults.Cause(t, k.Fault)
-			s.alone(t, k, result, rand.New(rand.NewPCG(random.Uint64(), 0)))
+			s.causeAlone(t, k, result, rand.New(rand.NewPCG(random.Uint64(), 0)))
 		})
 		if t.Failed() {
 			break // what follows would be judged on what is broken already
@@ -32,8 +33,8 @@ func TestFaultAlone(t *testing.T) {
 	s.judgeJournal(t)
 }
 
-// alone causes one fault, waits until everything is right again while the traffic goes on, and compares everything.
-func (s *storm) alone(t *testing.T, k kind, result *faults.Result, random *rand.Rand) {
+// causeAlone causes one fault, waits until everything is right again while the traffic goes on, and compares everything.
+func (s *storm) causeAlone(t *testing.T, k kind, result *faults.Result, random *rand.Rand) {
 	t.Helper()
 	answers := s.answers()
 	if err := k.cause(t.Context(), s, random); err != nil && !tolerable(err) {

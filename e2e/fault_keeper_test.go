@@ -108,15 +108,13 @@ func (k *keeper) ended(d *daemon) {
 	}
 }
 
-// reason is the line that says why a daemon has ended.
+// reason is what a daemon has said last: why it has ended.
 func reason(log string) string {
-	lines := strings.Split(strings.TrimSpace(log), "\n")
-	for i := len(lines) - 1; i >= 0; i-- {
-		if strings.HasPrefix(lines[i], "lanternist: ") || strings.Contains(lines[i], "level=ERROR") {
-			return lines[i]
-		}
+	text := strings.TrimSpace(log)
+	if i := strings.LastIndex(text, "lanternist: "); i >= 0 {
+		text = text[i:]
 	}
-	return lines[len(lines)-1]
+	return strings.Join(strings.Fields(text[max(0, len(text)-300):]), " ")
 }
 
 func (k *keeper) mark(wrong string) {

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -15,7 +16,7 @@ import (
 // kind is one kind of fault that a storm can have, alone or with others at random.
 type kind struct {
 	faults.Fault
-	uses string // faults with the same do not come at once
+	uses string // words; faults with the same word do not come at once
 	// cause begins the fault and ends it. It uses the chance for how long and how hard.
 	cause func(context.Context, *storm, *rand.Rand) error
 }
@@ -27,6 +28,7 @@ const (
 	usesSearch = "search"
 	usesCache  = "cache"
 	usesRows   = "rows"
+	usesSinks  = usesSearch + " " + usesCache
 )
 
 // lasting waits for a random time between two.
@@ -170,6 +172,11 @@ func sourceKinds() []kind {
 			return err
 		},
 	}, {
+		Fault: faults.Fault{ID: "sinks-blocked-past-sender-timeout", Area: "Source", Fault: "Neither Elasticsearch nor Redis can be reached for longer than wal_sender_timeout, under traffic",
+			Promise: "The source does not notice: the same walsender goes on, what it sends is acknowledged when it is in the journal, and its WAL does not grow.",
+			Answer:  "nothing: it retries until the sinks are back"},
+		uses: usesSinks, cause: sinksBlocked,
+	}, {
 		Fault: faults.Fault{ID: "large-transaction", Area: "Source", Fault: "One transaction changes every order and ten thousand other rows",
 			Promise: "It is journaled in parts and shown whole: no reader with a token sees a part of it.",
 			Answer:  "nothing: `lanternist status` shows the lag shrink"},
@@ -200,6 +207,33 @@ func walsenderPaused(ctx context.Context, s *storm, r *rand.Rand) error {
 		return fmt.Errorf("let the walsender go on: %w", err)
 	}
 	return waited
+}
+
+// sinksBlocked keeps both sinks away for more than twice wal_sender_timeout. The walsender must stay, and the slot move on.
+func sinksBlocked(ctx context.Context, s *storm, r *rand.Rand) (err error) {
+	look := func() (pid int, confirmed int64, err error) {
+		err = s.pool.QueryRow(ctx, `SELECT coalesce(active_pid, 0), (confirmed_flush_lsn - '0/0')::bigint FROM pg_replication_slots
+			WHERE slot_name = $1`, s.slot).Scan(&pid, &confirmed)
+		return pid, confirmed, err
+	}
+	before, from, err := look()
+	if err != nil {
+		return err
+	}
+	for _, p := range []*faultproxy.Proxy{s.search, s.cache} {
+		if err := p.Refuse(); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, p.Heal()) }()
+	}
+	if err := lasting(ctx, r, senderTimeout*2, senderTimeout*5/2); err != nil {
+		return err
+	}
+	after, to, err := look()
+	if err == nil && s.alone && (before != after || to <= from) {
+		return fmt.Errorf("the walsender was %d and is %d, the slot stood at %d and stands at %d", before, after, from, to)
+	}
+	return err
 }
 
 func largeTransaction(ctx context.Context, s *storm, _ *rand.Rand) error {

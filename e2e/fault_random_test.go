@@ -94,7 +94,7 @@ func (c *chaos) rage(t *testing.T, long, every time.Duration) {
 			}
 		case d := <-c.done:
 			c.running--
-			c.busy[d.kind.uses] = false
+			c.use(d.kind, false)
 			if d.err != nil && !tolerable(d.err) {
 				t.Errorf("%s: %v", d.kind.ID, d.err)
 			}
@@ -128,7 +128,7 @@ func (c *chaos) some(t *testing.T) {
 		if !ok {
 			return
 		}
-		c.busy[k.uses] = true
+		c.use(k, true)
 		c.running++
 		c.caused++
 		c.tally[k.ID]++
@@ -138,13 +138,21 @@ func (c *chaos) some(t *testing.T) {
 	}
 }
 
+func (c *chaos) use(k kind, busy bool) {
+	for _, what := range strings.Fields(k.uses) {
+		c.busy[what] = busy
+	}
+}
+
 // draw takes the next kind of which nothing is in use.
 func (c *chaos) draw() (kind, bool) {
 	if len(c.deck) == 0 {
 		c.deck = kinds()
 		c.random.Shuffle(len(c.deck), func(i, j int) { c.deck[i], c.deck[j] = c.deck[j], c.deck[i] })
 	}
-	i := slices.IndexFunc(c.deck, func(k kind) bool { return !c.busy[k.uses] })
+	i := slices.IndexFunc(c.deck, func(k kind) bool {
+		return !slices.ContainsFunc(strings.Fields(k.uses), func(what string) bool { return c.busy[what] })
+	})
 	if i < 0 {
 		return kind{}, false
 	}

@@ -35,6 +35,7 @@ type storm struct {
 	ledger *ledger
 	pool   *pgxpool.Pool // of what writes; not through a proxy
 	seed   uint64
+	alone  bool // one fault comes at a time
 
 	shop    *stormTraffic
 	readers []*stormReader

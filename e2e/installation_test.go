@@ -28,6 +28,7 @@ type options struct {
 	views    map[string][]byte // file name without its ending → YAML
 	extra    map[string]string // table beside the shop's → YAML of the view of its name
 	journal  string            // YAML of the section, when it is not the embedded one
+	nats     string            // URL of the server that has the journal, instead
 	workers  int               // of the first load; 0 is the default
 	batch    string            // source.batch_bytes; default 1MiB
 	more     string            // YAML of further sections, instead of snapshot: {workers: …}
@@ -47,6 +48,7 @@ type installation struct {
 	cache        string
 	cachePrefix  string
 	slot         string // also the publication
+	nats         string // URL of the server that has the journal; none: it is in a folder
 	views        []string
 }
 
@@ -62,7 +64,7 @@ func install(t *testing.T, o options) *installation {
 	name := o.database.Name()
 	in := &installation{
 		t: t, dir: t.TempDir(), database: o.database, slot: name,
-		search: o.search, searchPrefix: name + "-", cache: o.cache, cachePrefix: name + ":",
+		search: o.search, searchPrefix: name + "-", cache: o.cache, cachePrefix: name + ":", nats: o.nats,
 	}
 	if in.search == "" {
 		cluster := devstack.Elasticsearch(t)
@@ -76,6 +78,9 @@ func install(t *testing.T, o options) *installation {
 		if *daemons == "" {
 			*daemons = own
 		}
+	}
+	if o.nats != "" {
+		o.journal = fmt.Sprintf("{url: %q, stream: %s}", o.nats, natsStream)
 	}
 	if o.journal == "" {
 		o.journal = "{dir: data/journal}"
@@ -109,6 +114,9 @@ projectors: {backoff_max: 1s}
 	}
 	return in
 }
+
+// natsStream is the name of a journal's stream.
+const natsStream = "shop"
 
 // write writes a file of the installation.
 func (in *installation) write(name string, text []byte) {

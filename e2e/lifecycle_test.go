@@ -62,24 +62,6 @@ func inOrder(t *testing.T, log string, texts ...string) {
 	}
 }
 
-func TestSecondDaemonOnTheSameFoldersIsRefused(t *testing.T) {
-	t.Parallel()
-	in := installShop(t, options{}, small)
-	d := in.start()
-	d.ready()
-	second := in.start()
-	if code := second.exit(readyWithin); code != 1 {
-		t.Errorf("the second daemon exited with %d, want 1", code)
-	}
-	if text := second.log.text(); !strings.Contains(text, "locked") && !strings.Contains(text, "open in process") && !strings.Contains(text, "in use") {
-		t.Errorf("the second daemon does not say why it ended:\n%s", text)
-	}
-	d.alive()
-	d.reach()
-	in.compare(shop.Truth)
-	d.stop()
-}
-
 // A view's file changes. While the new generation waits to be built, and while it is, readers' tokens are good on the old one.
 func TestChangedViewIsBuiltAnewAndPromoted(t *testing.T) {
 	t.Parallel()
