@@ -120,23 +120,7 @@ func (s *jetStreamStore) Delete(ctx context.Context, key string) error {
 
 // List implements Store. It holds the keys in memory, not the values.
 func (s *jetStreamStore) List(ctx context.Context, prefix string, visit func(key string, value []byte) error) error {
-	keys, err := s.keys(ctx, prefix)
-	if err != nil {
-		return fmt.Errorf("list control %q: %w", prefix, closedError(err))
-	}
-	for _, key := range keys {
-		value, ok, err := s.Get(ctx, key)
-		if err != nil {
-			return fmt.Errorf("list control %q: %w", prefix, err)
-		}
-		if !ok {
-			continue // deleted meanwhile
-		}
-		if err := visit(key, value); err != nil {
-			return err
-		}
-	}
-	return nil
+	return s.listAfter(ctx, prefix, "", visit)
 }
 
 // keys are the keys that begin with prefix, in order. The server selects by whole path elements.

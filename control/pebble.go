@@ -122,38 +122,7 @@ func (s *pebbleStore) Delete(ctx context.Context, key string) error {
 
 // List implements Store. It shows the store as it was when List began.
 func (s *pebbleStore) List(ctx context.Context, prefix string, visit func(key string, value []byte) error) error {
-	db, done, err := s.open(ctx)
-	if err != nil {
-		return fmt.Errorf("list control %q: %w", prefix, err)
-	}
-	snapshot := db.NewSnapshot()
-	done() // a visit may take long and may call Put; Close waits for neither
-	err = list(ctx, snapshot, prefix, visit)
-	return errors.Join(err, snapshot.Close())
-}
-
-// list visits the keys of a snapshot that begin with prefix.
-func list(ctx context.Context, snapshot *pebble.Snapshot, prefix string, visit func(key string, value []byte) error) error {
-	iter, err := snapshot.NewIterWithContext(ctx, &pebble.IterOptions{LowerBound: []byte(prefix), UpperBound: prefixEnd(prefix)})
-	if err != nil {
-		return fmt.Errorf("list control %q: %w", prefix, err)
-	}
-	for valid := iter.First(); valid; valid = iter.Next() {
-		if err := ctx.Err(); err != nil {
-			return errors.Join(err, iter.Close())
-		}
-		value, err := iter.ValueAndErr()
-		if err != nil {
-			return errors.Join(fmt.Errorf("list control %q: %w", prefix, err), iter.Close())
-		}
-		if err := visit(string(iter.Key()), value); err != nil {
-			return errors.Join(err, iter.Close())
-		}
-	}
-	if err := iter.Close(); err != nil {
-		return fmt.Errorf("list control %q: %w", prefix, err)
-	}
-	return nil
+	return s.listAfter(ctx, prefix, "", visit)
 }
 
 // prefixEnd is the first key after all that begin with prefix; nil when there is no such key.

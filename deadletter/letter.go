@@ -2,7 +2,7 @@ package deadletter
 
 import (
 	"crypto/sha256"
-	"encoding/hex"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +12,9 @@ import (
 	"github.com/lanternist/lanternist/event"
 )
 
+// Waiting is the class of letters that were not refused: events that wait behind one of the same key that was.
+const Waiting = "waiting"
+
 // Letter is one document, or event, that a sink refused for good.
 type Letter struct {
 	// ID names the letter. Park derives it from the projector, the offset, the generation and the document, so
@@ -20,23 +23,43 @@ type Letter struct {
 	Projector  string       `json:"projector"`
 	View       string       `json:"view,omitempty"`
 	Generation int          `json:"generation,omitempty"` // of the view; 0 when the projector has none
-	DocumentID string       `json:"document_id"`          // or the key of the event
+	DocumentID string       `json:"document_id"`          // or the id of the event
 	Offset     event.Offset `json:"offset"`               // the version that was refused
 	// Payload is what the sink was sent; nil for a deletion, and when it is larger than PayloadMaxBytes. Then
-	// PayloadSize still tells its size, and the view, or the journal at Offset, can give it again.
-	Payload     []byte `json:"payload,omitempty"`
+	// PayloadSize still tells its size, and the view, or the journal at Offset, can give it again. List leaves it out.
+	Payload     []byte `json:"-"`
 	PayloadSize int    `json:"payload_size"` // bytes; set by Park
+	// Event is the event itself, of a stream that keeps it, of whatever size: the journal may have dropped it when the letter is
+	// tried again. List leaves it out.
+	Event []byte `json:"-"`
+	// Keys are what the event concerns, of an ordered stream: later events of any of them wait.
+	Keys []string `json:"keys,omitempty"`
 
-	Reason   string    `json:"reason"` // the sink's own words, at most ReasonMaxBytes of them
-	Class    string    `json:"class"`  // of the error, as package projectors names it
-	Attempts int       `json:"attempts"`
-	Time     time.Time `json:"time"` // when it was parked
+	Reason   string    `json:"reason"`            // the sink's own words, at most ReasonMaxBytes of them
+	Class    string    `json:"class"`             // of the error, as package projectors names it; or Waiting
+	Attempts int       `json:"attempts"`          // since it was parked first, of older versions of the document, too
+	Time     time.Time `json:"time"`              // when it, or an older version of the document, was parked first; microseconds
+	Last     time.Time `json:"last"`              // when it was refused last
+	Redriven time.Time `json:"redriven,omitzero"` // when it was tried again last
+
+	// Pieces says where payload and event are kept. Set by Park.
+	Pieces Pieces `json:"pieces"`
 }
 
-// Bounds on what is kept of a letter. Base64 and the other fields must fit into control.MaxValue.
+// Pieces are what payload and event of a letter are divided into. A letter that is written again has new ones, so that it is never a
+// mixture.
+type Pieces struct {
+	Set     int `json:"set"`
+	Payload int `json:"payload,omitempty"` // how many
+	Event   int `json:"event,omitempty"`
+}
+
+// Bounds on what is kept of a letter.
 const (
 	PayloadMaxBytes = 4 << 20
 	ReasonMaxBytes  = 16 << 10
+	// pieceBytes is how much of a payload is kept under one key: some homes of a control store take no more than 1 MiB.
+	pieceBytes = 512 << 10
 )
 
 // bound leaves out what is over the bounds.
@@ -45,13 +68,16 @@ func (l *Letter) bound() {
 	if len(l.Payload) > PayloadMaxBytes {
 		l.Payload = nil
 	}
-	if len(l.Reason) > ReasonMaxBytes {
-		l.Reason = strings.ToValidUTF8(l.Reason[:ReasonMaxBytes], "") + "…"
-	}
+	l.Reason = clip(l.Reason, ReasonMaxBytes)
 }
 
-// keyPrefix is where the letters are in the control store; a letter's key is keyPrefix + ID.
-const keyPrefix = "deadletters/"
+// clip is the beginning of a text.
+func clip(text string, bytes int) string {
+	if len(text) <= bytes {
+		return text
+	}
+	return strings.ToValidUTF8(text[:bytes], "") + "…"
+}
 
 // validate checks what Park needs of a letter.
 func (l *Letter) validate() error {
@@ -64,36 +90,24 @@ func (l *Letter) validate() error {
 	return nil
 }
 
+// digest stands for a document in keys and in the sketch.
+func digest(documentID string) uint64 {
+	sum := sha256.Sum256([]byte(documentID))
+	return binary.BigEndian.Uint64(sum[:8])
+}
+
 // letterID is "<projector>.<offset, 16 hex digits>.<generation>.<digest of the document id>": letters sort by
 // projector and offset, and the id stays short and plain whatever the document id contains.
 func letterID(l *Letter) string {
-	digest := sha256.Sum256([]byte(l.DocumentID))
-	return fmt.Sprintf("%s%016x.%d.%s", projectorPrefix(l.Projector), uint64(l.Offset), l.Generation, hex.EncodeToString(digest[:8]))
-}
-
-// projectorPrefix begins the ids of all letters of a projector and of no other: dots end it, so dots in the name
-// are escaped, as is every character that a key of a control store or a URL path may not have.
-func projectorPrefix(projector string) string {
-	var b strings.Builder
-	for i := range len(projector) {
-		c := projector[i]
-		switch {
-		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '_', c == '-':
-			b.WriteByte(c)
-		default:
-			fmt.Fprintf(&b, "=%02X", c)
-		}
-	}
-	b.WriteByte('.')
-	return b.String()
+	return escape(l.Projector) + "." + place(l.Offset, l.Generation, digest(l.DocumentID))
 }
 
 func encode(l *Letter) ([]byte, error) { return json.Marshal(l) }
 
-func decode(key string, value []byte) (Letter, error) {
+func decode(id string, value []byte) (Letter, error) {
 	var l Letter
 	if err := json.Unmarshal(value, &l); err != nil {
-		return Letter{}, fmt.Errorf("dead letter %q: %w", strings.TrimPrefix(key, keyPrefix), err)
+		return Letter{}, fmt.Errorf("dead letter %q is damaged: %w", id, err)
 	}
 	return l, nil
 }

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -104,7 +105,13 @@ func (s *Server) getDocument(ctx context.Context, in *getInput) (*getOutput, err
 	defer cancel()
 	doc, err := read(ctx, in.ID)
 	if in.After != "" || in.MinVersion != 0 {
-		if parked, ok := s.letters.Parked(projector.Status().Projector, in.ID); ok && parked > doc.Version {
+		parked, ok, lettersErr := s.letters.Parked(ctx, projector.Status().Projector, in.ID)
+		if lettersErr != nil {
+			s.log.Error("dead letters not read", "error", lettersErr)
+			return nil, problem(http.StatusServiceUnavailable, "it cannot be told whether the newest version of document %q of view %s is parked; see the log", in.ID, v.name()).
+				at(s, pos).retryAfter(time.Second)
+		}
+		if ok && parked > doc.Version {
 			return nil, problem(http.StatusServiceUnavailable, "the newest version of document %q of view %s was refused by the sink and is parked; "+
 				"see: lanternist deadletters list --view %s. Without a token the older document is answered", in.ID, v.name(), v.name()).at(s, pos)
 		}

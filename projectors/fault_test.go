@@ -193,7 +193,7 @@ func TestRefusedDocumentIsParkedAndLaterResolved(t *testing.T) {
 	}
 	// A newer refused version replaces the letter; an accepted one resolves it.
 	s.reach(r, s.commit(update(orders, "1", "2", "poison")))
-	if letter := onlyLetter(t, s, r); letter.Offset != s.mirror.Position() {
+	if letter := onlyLetter(t, s, r); letter.Offset != s.mirror.Position() || letter.Attempts != 6 {
 		t.Errorf("letter is of %s", letter.Offset)
 	}
 	s.reach(r, s.commit(update(orders, "1", "1", "healthy")))
@@ -214,6 +214,8 @@ func onlyLetter(t *testing.T, s *source, r *Runner) (letter deadletter.Letter) {
 	if n != 1 || r.Status().Parked != 1 {
 		t.Fatalf("%d letters, want 1", n)
 	}
+	letter, _, err := s.letters.Get(context.Background(), letter.ID)
+	check(t, err)
 	return letter
 }
 

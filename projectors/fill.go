@@ -2,7 +2,6 @@ package projectors
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -123,11 +122,6 @@ func Erase(ctx context.Context, projector string, store Store, letters *deadlett
 	if err := d.Drop(ctx); err != nil {
 		return fmt.Errorf("erase %s: %w", projector, err)
 	}
-	var errs []error
-	err := letters.List(ctx, deadletter.Filter{Projector: projector}, func(l deadletter.Letter) error {
-		_, err := letters.Discard(ctx, l.ID)
-		errs = append(errs, err)
-		return nil
-	})
-	return errors.Join(append(errs, err)...)
+	_, err := letters.DiscardAll(ctx, deadletter.Filter{Projector: projector}, nil, nil)
+	return err
 }

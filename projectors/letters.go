@@ -31,16 +31,13 @@ func (b letterbox) park(ctx context.Context, d views.Document, version event.Off
 		Projector: b.name, View: b.runner.wanted.Load().View.Name(), Generation: b.generation, DocumentID: d.ID,
 		Offset: version, Payload: d.Body, Reason: reason.Error(), Class: Class(reason).String(), Attempts: attempts,
 	}
-	err := b.runner.repeat(ctx, "park document "+d.ID, func() error { return b.runner.letters.Park(ctx, letter) })
+	err := b.runner.repeat(ctx, "park document "+d.ID, func() error { return b.runner.letters.Supersede(ctx, letter) })
 	if err != nil {
 		return err
 	}
 	b.runner.counters.parked.Add(1)
 	b.runner.log.Error("document parked", "document", d.ID, "offset", version, "generation", b.generation, "attempts", attempts, "reason", reason)
-	if version == 0 {
-		return nil
-	}
-	return b.resolve(ctx, d.ID, version-1)
+	return nil
 }
 
 // empty says that there is nothing to resolve.
@@ -62,44 +59,53 @@ func (b letterbox) resolve(ctx context.Context, documentID string, version event
 func (b letterbox) adopt(ctx context.Context) error {
 	r := b.runner
 	return r.repeat(ctx, fmt.Sprintf("adopt letters of generation %d", b.generation), func() error {
-		err := r.visitLetters(ctx, r.generationName(b.generation), func(l deadletter.Letter) error {
-			return r.moveLetter(ctx, l, r.cfg.Name)
+		if err := r.moveLetters(ctx, r.generationName(b.generation), r.cfg.Name, nil); err != nil {
+			return err
+		}
+		others := map[int]bool{}
+		err := r.visitLetters(ctx, r.cfg.Name, func(l deadletter.Letter) error {
+			others[l.Generation] = l.Generation != b.generation
+			return nil
 		})
 		if err != nil {
 			return err
 		}
-		return r.visitLetters(ctx, r.cfg.Name, func(l deadletter.Letter) error {
-			if l.Generation == b.generation {
-				return nil
+		for generation, other := range others {
+			if !other {
+				continue
 			}
-			if _, held := r.shelf.get(l.Generation); held {
-				return r.moveLetter(ctx, l, r.generationName(l.Generation))
+			of := func(l *deadletter.Letter) bool { return l.Generation == generation }
+			if _, held := r.shelf.get(generation); held {
+				err = r.moveLetters(ctx, r.cfg.Name, r.generationName(generation), of)
+			} else {
+				_, err = r.letters.DiscardAll(ctx, deadletter.Filter{Projector: r.cfg.Name}, of, nil)
 			}
-			_, err := r.letters.Discard(ctx, l.ID)
-			return err
-		})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
 	})
 }
 
-// moveLetter files a letter under another name. A crash between leaves it under both.
-func (r *Runner) moveLetter(ctx context.Context, l deadletter.Letter, name string) error {
-	id := l.ID
-	l.Projector = name
-	if err := r.letters.Park(ctx, l); err != nil {
-		return err
+// moveLetters files letters under another name.
+func (r *Runner) moveLetters(ctx context.Context, from, to string, which func(*deadletter.Letter) bool) error {
+	if r.letters.Count(from) == 0 {
+		return nil
 	}
+	_, err := r.letters.Move(ctx, deadletter.Filter{Projector: from}, to, which)
 	r.status.course.within()
-	_, err := r.letters.Discard(ctx, id)
 	return err
 }
 
 // discard removes the letters of a generation that is gone, or is being given up.
 func (b letterbox) discard(ctx context.Context) error {
 	r := b.runner
-	return r.visitLetters(ctx, r.generationName(b.generation), func(l deadletter.Letter) error {
-		_, err := r.letters.Discard(ctx, l.ID)
-		return err
-	})
+	if r.letters.Count(r.generationName(b.generation)) == 0 {
+		return nil
+	}
+	_, err := r.letters.DiscardAll(ctx, deadletter.Filter{Projector: r.generationName(b.generation)}, nil, nil)
+	return err
 }
 
 func (r *Runner) visitLetters(ctx context.Context, name string, visit func(deadletter.Letter) error) error {

@@ -150,7 +150,11 @@ func (v *verification) compare(ctx context.Context, keys [][]byte) error {
 	ids, want := make([]string, 0, len(keys)), make([][]byte, 0, len(keys))
 	for _, key := range keys {
 		id := v.f.def.View.ID(key)
-		if _, parked := v.f.runner.letters.Parked(v.f.letters.name, id); parked {
+		_, parked, err := v.f.runner.letters.Parked(ctx, v.f.letters.name, id)
+		if err != nil {
+			return err
+		}
+		if parked {
 			continue
 		}
 		document, err := v.composer.Compose(v.snapshot, key)

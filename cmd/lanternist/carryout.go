@@ -266,13 +266,9 @@ func (n *daemon) retire(ctx context.Context, p plan.Projector, keep bool) error 
 			return fmt.Errorf("retire %s: %w", p.Name, err)
 		}
 	}
-	err := n.letters.List(ctx, deadletter.Filter{View: p.View}, func(l deadletter.Letter) error {
-		if l.Projector != p.Name && !strings.HasPrefix(l.Projector, p.Name+"-g") {
-			return nil
-		}
-		_, err := n.letters.Discard(ctx, l.ID)
-		return err
-	})
+	_, err := n.letters.DiscardAll(ctx, deadletter.Filter{View: p.View}, func(l *deadletter.Letter) bool {
+		return l.Projector == p.Name || strings.HasPrefix(l.Projector, p.Name+"-g")
+	}, nil)
 	if err != nil {
 		return fmt.Errorf("discard dead letters of %s: %w", p.Name, err)
 	}

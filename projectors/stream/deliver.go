@@ -94,9 +94,6 @@ func (p *Projector) resolve(ctx context.Context, events []event.Event) error {
 	}
 	for i := range events {
 		id := p.eventID(&events[i])
-		if _, parked := letters.Parked(p.cfg.Name, id); !parked {
-			continue
-		}
 		err := p.repeat(ctx, func() error { return letters.Resolve(ctx, p.cfg.Name, id, events[i].Offset) })
 		if err != nil {
 			return fmt.Errorf("resolve letter of event %s: %w", events[i].Offset, err)
