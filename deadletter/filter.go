@@ -37,13 +37,19 @@ func (f Filter) Validate() error {
 			return fmt.Errorf("%q is no id of a dead letter", f.ID)
 		}
 	}
+	if f.After != "" {
+		if _, _, ok := split(f.After); !ok {
+			return fmt.Errorf("%q is no id of a dead letter", f.After)
+		}
+	}
 	if f.Limit < 0 {
 		return errors.New("the limit is negative")
 	}
 	return nil
 }
 
-func (f *Filter) match(l *Letter) bool {
+// Matches says whether the filter chooses a letter, wherever it is in the list.
+func (f *Filter) Matches(l *Letter) bool {
 	return (f.ID == "" || f.ID == l.ID) &&
 		(f.Projector == "" || f.Projector == l.Projector) &&
 		(f.View == "" || f.View == l.View) &&

@@ -35,12 +35,11 @@ type Letter struct {
 	// Keys are what the event concerns, of an ordered stream: later events of any of them wait.
 	Keys []string `json:"keys,omitempty"`
 
-	Reason   string    `json:"reason"`            // the sink's own words, at most ReasonMaxBytes of them
-	Class    string    `json:"class"`             // of the error, as package projectors names it; or Waiting
-	Attempts int       `json:"attempts"`          // since it was parked first, of older versions of the document, too
-	Time     time.Time `json:"time"`              // when it, or an older version of the document, was parked first; microseconds
-	Last     time.Time `json:"last"`              // when it was refused last
-	Redriven time.Time `json:"redriven,omitzero"` // when it was tried again last
+	Reason   string    `json:"reason"`   // the sink's own words, at most ReasonMaxBytes of them
+	Class    string    `json:"class"`    // of the error, as package projectors names it; or Waiting
+	Attempts int       `json:"attempts"` // since it was parked first, of older versions of the document, too
+	Time     time.Time `json:"time"`     // when it, or an older version of the document, was parked first; microseconds
+	Last     time.Time `json:"last"`     // when it was refused last
 
 	// Pieces says where payload and event are kept. Set by Park.
 	Pieces Pieces `json:"pieces"`

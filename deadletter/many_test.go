@@ -43,7 +43,7 @@ func TestFaultManyLetters(t *testing.T) {
 	}
 	t.Logf("parked in %v", time.Since(parking).Round(time.Millisecond))
 	must(t, home.Close())
-	s = nil //nolint:ineffassign,wastedassign // so that its memory is free
+	s = nil //nolint:wastedassign // so that its memory is free
 
 	home = openControl(t, dir)
 	before, allocated := heap()

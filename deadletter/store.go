@@ -166,7 +166,7 @@ func (s *Store) List(ctx context.Context, f Filter, visit func(Letter) error) er
 		if err != nil {
 			return err
 		}
-		if !f.match(&l) {
+		if !f.Matches(&l) {
 			return nil
 		}
 		if err := visit(l); err != nil {

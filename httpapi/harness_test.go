@@ -75,6 +75,11 @@ type projector struct {
 	replay   func(ctx context.Context, what projectors.ReplayRange, progress func(projectors.ReplayResult)) (projectors.ReplayResult, error)
 	rollback func(ctx context.Context, progress projectors.Progress) error
 	retire   func(ctx context.Context, progress projectors.Progress) error
+	redrive  func(ctx context.Context, letters []deadletter.Letter) error
+}
+
+func (p *projector) Redrive(ctx context.Context, letters []deadletter.Letter) error {
+	return p.redrive(ctx, letters)
 }
 
 func newProjector(name string) *projector {

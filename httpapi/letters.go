@@ -13,12 +13,9 @@ import (
 )
 
 type lettersInput struct {
-	Projector string    `query:"projector" doc:"Only those of this projector."`
-	View      string    `query:"view" doc:"Only those of this view."`
-	Document  string    `query:"document" doc:"Only those of this document."`
-	Since     time.Time `query:"since" doc:"Only those parked then or later."`
-	Limit     int       `query:"limit" minimum:"0" doc:"The most letters to answer. 0 or none: the server's page size."`
-	Cursor    string    `query:"cursor" maxLength:"4096" doc:"From the page before."`
+	LetterFilter
+	Limit  int    `query:"limit" minimum:"0" doc:"The most letters to answer. 0 or none: the server's page size."`
+	Cursor string `query:"cursor" maxLength:"4096" doc:"From the page before."`
 }
 
 type lettersOutput struct {
@@ -38,15 +35,18 @@ type letter struct {
 	Generation  int             `json:"generation,omitempty"`
 	DocumentID  string          `json:"document_id"`
 	Offset      event.Offset    `json:"offset" doc:"The version that was refused."`
+	Keys        []string        `json:"keys,omitempty" doc:"Of an event of an ordered stream: what it concerns. Later events of any of them wait."`
 	Reason      string          `json:"reason"`
-	Class       string          `json:"class"`
-	Attempts    int             `json:"attempts"`
-	Time        time.Time       `json:"time" doc:"When it was parked."`
+	Class       string          `json:"class" doc:"permanent; or waiting: it was not tried, because an earlier event of its key is a dead letter."`
+	Attempts    int             `json:"attempts" doc:"Since it was parked first, of older versions of the document, too."`
+	Time        time.Time       `json:"time" doc:"When it, or an older version of the document, was parked first."`
+	Last        time.Time       `json:"last,omitzero" doc:"When it was refused last."`
 	PayloadSize int             `json:"payload_size" doc:"In bytes."`
 	Payload     json.RawMessage `json:"payload,omitempty" doc:"What the sink was sent. Base64 in a string when it is not JSON; absent for a deletion, and when it was too large to keep."`
 }
 
-type letterInput struct {
+// LetterInput names a dead letter.
+type LetterInput struct {
 	ID string `path:"id" doc:"Id of the letter."`
 }
 
@@ -65,8 +65,10 @@ func (s *Server) listLetters(ctx context.Context, in *lettersInput) (*lettersOut
 		return nil, err
 	}
 	out := &lettersOutput{Body: lettersBody{Letters: []letter{}}}
-	filter := deadletter.Filter{
-		Projector: in.Projector, View: in.View, DocumentID: in.Document, Since: in.Since, After: in.Cursor, Limit: limit + 1,
+	filter := in.filter()
+	filter.After, filter.Limit = in.Cursor, limit+1
+	if err := filter.Validate(); err != nil {
+		return nil, problem(http.StatusUnprocessableEntity, "%v", err)
 	}
 	err = s.letters.List(ctx, filter, func(l deadletter.Letter) error {
 		if len(out.Body.Letters) == limit {
@@ -77,20 +79,18 @@ func (s *Server) listLetters(ctx context.Context, in *lettersInput) (*lettersOut
 		return nil
 	})
 	if err != nil {
-		s.log.Error("dead letters not read", "error", err)
-		return nil, problem(http.StatusInternalServerError, "the dead letters cannot be read; see the log")
+		return nil, s.lettersProblem(err)
 	}
 	return out, nil
 }
 
-func (s *Server) getLetter(ctx context.Context, in *letterInput) (*letterOutput, error) {
+func (s *Server) getLetter(ctx context.Context, in *LetterInput) (*letterOutput, error) {
 	l, ok, err := s.letters.Get(ctx, in.ID)
 	if err != nil {
-		s.log.Error("dead letter not read", "id", in.ID, "error", err)
-		return nil, problem(http.StatusInternalServerError, "the dead letter cannot be read; see the log")
+		return nil, s.lettersProblem(err)
 	}
 	if !ok {
-		return nil, problem(http.StatusNotFound, "there is no dead letter %q: it was resolved, or never was", in.ID)
+		return nil, noLetter(in.ID)
 	}
 	return &letterOutput{Body: letterOf(l, true)}, nil
 }
@@ -98,7 +98,7 @@ func (s *Server) getLetter(ctx context.Context, in *letterInput) (*letterOutput,
 func letterOf(l deadletter.Letter, payload bool) letter {
 	shown := letter{
 		ID: l.ID, Projector: l.Projector, View: l.View, Generation: l.Generation, DocumentID: l.DocumentID, Offset: l.Offset,
-		Reason: l.Reason, Class: l.Class, Attempts: l.Attempts, Time: l.Time, PayloadSize: l.PayloadSize,
+		Keys: l.Keys, Reason: l.Reason, Class: l.Class, Attempts: l.Attempts, Time: l.Time, Last: l.Last, PayloadSize: l.PayloadSize,
 	}
 	if payload && l.Payload != nil {
 		shown.Payload = l.Payload

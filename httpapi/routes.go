@@ -33,6 +33,8 @@ func (s *Server) routes(gatherer prometheus.Gatherer) http.Handler {
 	s.registerApply(api)
 	s.registerEvents(api)
 	s.registerLetters(api)
+	s.registerLetterWork(api)
+	s.registerLetterChanges(api)
 	s.registerArchive(api)
 	s.registerStatus(api)
 	s.registerJobs(api)

@@ -297,7 +297,8 @@ func TestOpenAPI(t *testing.T) {
 	}
 	for _, op := range []string{
 		"get /v1/views", "get /v1/views/{view}", "get /v1/views/{view}/{id}", "get /v1/views/{view}/search", "post /v1/views/{view}/rebuild",
-		"get /v1/views/{view}/rebuild", "post /v1/projectors/{projector}/replay", "get /v1/projectors/{projector}/replay", "get /v1/events", "get /v1/deadletters", "get /v1/deadletters/{id}", "get /v1/status", "get /healthz", "get /readyz",
+		"get /v1/views/{view}/rebuild", "post /v1/projectors/{projector}/replay", "get /v1/projectors/{projector}/replay", "get /v1/events", "get /v1/deadletters", "get /v1/deadletters/{id}", "post /v1/deadletters/{id}/redrive",
+		"delete /v1/deadletters/{id}", "delete /v1/deadletters", "post /v1/deadletters/redrive", "get /v1/deadletters/redrive", "get /v1/deadletters/discard", "get /v1/deadletters/changes", "get /v1/status", "get /healthz", "get /readyz",
 	} {
 		method, path, _ := strings.Cut(op, " ")
 		if doc.Paths[path][method].OperationID == "" {

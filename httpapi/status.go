@@ -6,6 +6,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/lanternist/lanternist/deadletter"
 	"github.com/lanternist/lanternist/event"
 	"github.com/lanternist/lanternist/projectors"
 	"github.com/lanternist/lanternist/views"
@@ -24,6 +25,8 @@ type Status struct {
 	Projectors []ProjectorStatus `json:"projectors" doc:"Ordered by name."`
 	Jobs       []Job             `json:"jobs" doc:"Long work, in the order in which it began. See /v1/jobs."`
 	Frozen     []FrozenStatus    `json:"frozen" doc:"Views as of moments."`
+	// DeadLetters are those that there are.
+	DeadLetters []deadletter.Depth `json:"dead_letters" doc:"How many there are, and since when, by projector and class."`
 	// Checkpoints is absent without an archive.
 	Checkpoints *CheckpointsStatus `json:"checkpoints,omitempty" doc:"Copies of the mirror."`
 	Waiting     int                `json:"waiting" doc:"Requests that wait for a token."`
@@ -167,5 +170,19 @@ func (s *Server) Status() Status {
 	}
 	status.Projectors = s.projectorStatuses()
 	status.Ready = len(notReady(s.asked(status.Projectors))) == 0
+	status.DeadLetters = s.deadLetters()
 	return status
+}
+
+// deadLettersTimeout bounds looking for the oldest ones.
+const deadLettersTimeout = 5 * time.Second
+
+func (s *Server) deadLetters() []deadletter.Depth {
+	ctx, cancel := context.WithTimeout(context.Background(), deadLettersTimeout)
+	defer cancel()
+	depths, err := s.letters.Depths(ctx)
+	if err != nil {
+		s.log.Error("dead letters not counted", "error", err)
+	}
+	return append([]deadletter.Depth{}, depths...)
 }

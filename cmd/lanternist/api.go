@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"github.com/lanternist/lanternist/deadletter"
 	"github.com/lanternist/lanternist/event"
 	"github.com/lanternist/lanternist/httpapi"
 	"github.com/lanternist/lanternist/journal/archive"
@@ -22,6 +23,9 @@ func newAPI(n *daemon) (*httpapi.Server, error) {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	if err := projectors.Register(registry, n.projectors); err != nil {
+		return nil, err
+	}
+	if err := deadletter.Register(registry, n.letters); err != nil {
 		return nil, err
 	}
 	if n.archiving.archiver != nil {

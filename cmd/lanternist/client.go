@@ -65,6 +65,10 @@ func (c *client) post(ctx context.Context, path string, v any) error {
 	return c.do(ctx, http.MethodPost, path, nil, v)
 }
 
+func (c *client) delete(ctx context.Context, path string, query url.Values, v any) error {
+	return c.do(ctx, http.MethodDelete, path, query, v)
+}
+
 func (c *client) do(ctx context.Context, method, path string, query url.Values, v any) error {
 	if len(query) > 0 {
 		path += "?" + query.Encode()

@@ -16,21 +16,57 @@ import (
 )
 
 type deadlettersCmd struct {
-	List deadlettersListCmd `cmd:"" help:"List them, without payloads."`
-	Show deadlettersShowCmd `cmd:"" help:"Show one with its payload."`
+	List    deadlettersListCmd    `cmd:"" help:"List them, without payloads."`
+	Show    deadlettersShowCmd    `cmd:"" help:"Show one with its payload."`
+	Redrive deadlettersRedriveCmd `cmd:"" help:"Try them again, in the order of their offsets: one, those of a filter, or all."`
+	Discard deadlettersDiscardCmd `cmd:"" help:"Remove them: one, those of a filter, or all. The sink keeps what it has."`
+	Watch   deadlettersWatchCmd   `cmd:"" help:"Print what becomes of dead letters, as it happens, until it is interrupted."`
+}
+
+// letterFilter chooses letters: those for which all that is given holds.
+type letterFilter struct {
+	Projector string    `help:"Only of this projector." placeholder:"NAME"`
+	View      string    `help:"Only of this view." placeholder:"NAME"`
+	Document  string    `help:"Only of this document, or event." placeholder:"ID"`
+	Class     string    `help:"Only of this class: permanent, or waiting." placeholder:"CLASS"`
+	Reason    string    `help:"Only with this text in the reason." placeholder:"TEXT"`
+	Since     time.Time `help:"Only those parked then or later: 2026-01-31T12:00:00Z." placeholder:"TIME"`
+	Until     time.Time `help:"Only those parked then or before." placeholder:"TIME"`
+}
+
+// query is the filter as the API takes it.
+func (f *letterFilter) query() url.Values {
+	q := url.Values{}
+	setQuery(q, "projector", f.Projector)
+	setQuery(q, "view", f.View)
+	setQuery(q, "document", f.Document)
+	setQuery(q, "class", f.Class)
+	setQuery(q, "reason", f.Reason)
+	for name, t := range map[string]time.Time{"since": f.Since, "until": f.Until} {
+		if !t.IsZero() {
+			q.Set(name, t.Format(time.RFC3339Nano))
+		}
+	}
+	return q
+}
+
+func (f *letterFilter) filter() deadletter.Filter {
+	return deadletter.Filter{
+		Projector: f.Projector, View: f.View, DocumentID: f.Document, Class: f.Class, Reason: f.Reason, Since: f.Since, Until: f.Until,
+	}
 }
 
 type deadlettersListCmd struct {
 	configFlag
-	Projector string `help:"Only of this projector." placeholder:"NAME"`
-	View      string `help:"Only of this view." placeholder:"NAME"`
-	Limit     int    `default:"100" help:"At most so many."`
-	JSON      bool   `help:"Print as JSON."`
+	letterFilter
+	Limit int  `default:"100" help:"At most so many."`
+	JSON  bool `help:"Print as JSON."`
 }
 
 type deadlettersShowCmd struct {
 	configFlag
-	ID string `arg:"" help:"The letter's id, as list prints it."`
+	JSON bool   `help:"Print as JSON, which is what it does anyway."`
+	ID   string `arg:"" help:"The letter's id, as list prints it."`
 }
 
 // letter is a dead letter as the commands print it, wherever it was read.
@@ -41,17 +77,19 @@ type letter struct {
 	Generation  int             `json:"generation,omitempty"`
 	DocumentID  string          `json:"document_id"`
 	Offset      event.Offset    `json:"offset"`
+	Keys        []string        `json:"keys,omitempty"`
 	Reason      string          `json:"reason"`
 	Class       string          `json:"class"`
 	Attempts    int             `json:"attempts"`
 	Time        time.Time       `json:"time"`
+	Last        time.Time       `json:"last,omitzero"`
 	PayloadSize int             `json:"payload_size"`
 	Payload     json.RawMessage `json:"payload,omitempty"`
 }
 
 func letterOf(l deadletter.Letter) letter {
 	out := letter{ID: l.ID, Projector: l.Projector, View: l.View, Generation: l.Generation, DocumentID: l.DocumentID, Offset: l.Offset,
-		Reason: l.Reason, Class: l.Class, Attempts: l.Attempts, Time: l.Time, PayloadSize: l.PayloadSize}
+		Keys: l.Keys, Reason: l.Reason, Class: l.Class, Attempts: l.Attempts, Time: l.Time, Last: l.Last, PayloadSize: l.PayloadSize}
 	if json.Valid(l.Payload) {
 		out.Payload = l.Payload
 	}
@@ -66,7 +104,7 @@ func (c *deadlettersListCmd) Run(a *app) error {
 	}
 	letters, err := c.letters(a.ctx, cfg)
 	if err != nil {
-		return err
+		return lettersError(err)
 	}
 	if c.JSON {
 		return printJSON(a.stdout, letters)
@@ -77,12 +115,12 @@ func (c *deadlettersListCmd) Run(a *app) error {
 	}
 	rows := make([][]string, len(letters))
 	for i, l := range letters {
-		rows[i] = []string{l.ID, l.Projector, l.DocumentID, l.Offset.String(), strconv.Itoa(l.Attempts), l.Time.Local().Format(time.DateTime), clip(l.Reason, 80)}
+		rows[i] = []string{l.ID, l.Projector, l.DocumentID, l.Offset.String(), l.Class, strconv.Itoa(l.Attempts), l.Time.Local().Format(time.DateTime), clip(l.Reason, 80)}
 	}
-	if err := table(a.stdout, []string{"ID", "PROJECTOR", "DOCUMENT", "OFFSET", "ATTEMPTS", "PARKED", "REASON"}, rows); err != nil {
+	if err := table(a.stdout, []string{"ID", "PROJECTOR", "DOCUMENT", "OFFSET", "CLASS", "ATTEMPTS", "PARKED", "REASON"}, rows); err != nil {
 		return err
 	}
-	fmt.Fprintf(a.stdout, "\nOne of them with its payload: lanternist deadletters show %s\n", letters[0].ID)
+	fmt.Fprintf(a.stdout, "\nOne of them with its payload: lanternist deadletters show %s\nTry them again: lanternist deadletters redrive --all\n", letters[0].ID)
 	return nil
 }
 
@@ -92,9 +130,7 @@ func (c *deadlettersListCmd) letters(ctx context.Context, cfg *config.Config) ([
 		return nil, badInput(err)
 	}
 	letters := []letter{}
-	query := url.Values{}
-	setQuery(query, "projector", c.Projector)
-	setQuery(query, "view", c.View)
+	query := c.query()
 	for len(letters) < c.Limit {
 		query.Set("limit", strconv.Itoa(min(c.Limit-len(letters), 1000)))
 		var page struct {
@@ -123,7 +159,7 @@ var errEnough = errors.New("enough")
 func (c *deadlettersListCmd) stored(ctx context.Context, cfg *config.Config) ([]letter, error) {
 	letters := []letter{}
 	err := withLetters(ctx, cfg, func(store *deadletter.Store) error {
-		return store.List(ctx, deadletter.Filter{Projector: c.Projector, View: c.View}, func(l deadletter.Letter) error {
+		return store.List(ctx, c.filter(), func(l deadletter.Letter) error {
 			if len(letters) == c.Limit {
 				return errEnough
 			}
@@ -172,14 +208,14 @@ func (c *deadlettersShowCmd) Run(a *app) error {
 		err = withLetters(a.ctx, cfg, func(store *deadletter.Store) error {
 			stored, ok, err := store.Get(a.ctx, c.ID)
 			if err == nil && !ok {
-				err = fmt.Errorf("there is no dead letter %s; see: lanternist deadletters list", c.ID)
+				err = badInput(fmt.Errorf("there is no dead letter %s; see: lanternist deadletters list", c.ID))
 			}
 			l = letterOf(stored)
 			return err
 		})
 	}
 	if err != nil {
-		return err
+		return lettersError(err)
 	}
 	return printJSON(a.stdout, l)
 }

@@ -38,7 +38,7 @@ type commands struct {
 	Rebuild     rebuildCmd     `cmd:"" help:"Fill a new generation of a view from the mirror and promote it."`
 	Replay      replayCmd      `cmd:"" help:"Run stored events of the journal again through one projector."`
 	Verify      verifyCmd      `cmd:"" help:"Compare a view's documents with what they should be; with --repair mend them."`
-	Deadletters deadlettersCmd `cmd:"" help:"Documents that a sink refused: list them, show one."`
+	Deadletters deadlettersCmd `cmd:"" help:"Documents that a sink refused: look at them, try them again, discard them."`
 	Events      eventsCmd      `cmd:"" help:"Print events, stored ones or as they come."`
 	Journal     journalCmd     `cmd:"" help:"Look into the journal, archive it, verify it, restore it."`
 	Mirror      mirrorCmd      `cmd:"" help:"Copies of the mirror in the archive, from which views as they were can be made."`

@@ -82,9 +82,10 @@ func (c *statusCmd) print(a *app, s *httpapi.Status) error {
 		if p.Hint != "" {
 			notes += fmt.Sprintf("  %s\n", p.Hint)
 		}
-		if p.Parked > 0 {
-			notes += fmt.Sprintf("\n%s has dead letters; see: lanternist deadletters list --projector %s\n", p.Projector, p.Projector)
-		}
+	}
+	for _, d := range s.DeadLetters {
+		notes += fmt.Sprintf("\n%s: %s dead letters (%s), the oldest since %s; see: lanternist deadletters list --projector %s\n",
+			d.Projector, thousands(d.Letters), d.Class, d.Oldest.Local().Format(time.DateTime), d.Projector)
 	}
 	err := table(a.stdout, []string{"PROJECTOR", "GEN", "STATE", "OFFSET", "LSN", "EVENTS", "BYTES", "BEHIND", "DOCUMENTS", "PARKED"}, rows)
 	err = errors.Join(err, frozenTable(a, s.Frozen))
