@@ -29,6 +29,8 @@ type Config struct {
 	HTTP HTTP `yaml:"http"`
 	// Projectors holds what all projectors share.
 	Projectors Projectors `yaml:"projectors"`
+	// DeadLetters says who is told of what sinks refuse.
+	DeadLetters DeadLetters `yaml:"deadletters"`
 	// Snapshot bounds the first load of a table.
 	Snapshot Snapshot `yaml:"snapshot"`
 	// Log is how the daemon speaks.
@@ -177,6 +179,24 @@ type Projectors struct {
 	RebuildRate int `yaml:"rebuild_rate"`
 }
 
+// DeadLetters says who is told of what sinks refuse.
+type DeadLetters struct {
+	// Alert is a webhook that is posted to when they pile up. Default none.
+	Alert *Alert `yaml:"alert"`
+}
+
+// Alert is a webhook for dead letters.
+type Alert struct {
+	// URL that is posted to: http:// or https://. Required.
+	URL Secret `yaml:"url"`
+	// Secret is the key of the signature. Required.
+	Secret Secret `yaml:"secret"`
+	// Depth is how many dead letters of a projector raise the alarm. Default 1, or none with Age.
+	Depth int `yaml:"depth"`
+	// Age is how old a projector's oldest dead letter may become before the alarm is raised. Default none.
+	Age Duration `yaml:"age"`
+}
+
 // Snapshot bounds the first load of a table.
 type Snapshot struct {
 	// Workers that copy key ranges at once. Default 4.
@@ -245,6 +265,9 @@ func (c *Config) SetDefaults() {
 	if c.Projectors.VerifySample == nil {
 		thousand := 1000
 		c.Projectors.VerifySample = &thousand
+	}
+	if a := c.DeadLetters.Alert; a != nil && a.Age == 0 {
+		or(&a.Depth, 1)
 	}
 	or(&c.Snapshot.Workers, 4)
 	or(&c.Snapshot.Session, Duration(5*time.Minute))

@@ -82,6 +82,33 @@ views: []
 	}
 }
 
+func TestAlert(t *testing.T) {
+	env := lookup(map[string]string{"DATABASE_URL": "postgres://h/db", "HOOK": "https://hooks.example/T0K3N", "KEY": "k3y"})
+	c, err := Parse("l.yaml", []byte(minimal+"deadletters: {alert: {url: \"${HOOK}\", secret: \"${KEY}\"}}\n"), env)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a := c.DeadLetters.Alert; a.Depth != 1 || a.Age != 0 || a.Secret.Reveal() != "k3y" {
+		t.Errorf("%+v", a)
+	}
+	masked, err := c.Masked()
+	if err != nil || strings.Contains(string(masked), "T0K3N") || strings.Contains(string(masked), "k3y") {
+		t.Errorf("%s, %v", masked, err)
+	}
+	if c, err := Parse("l.yaml", []byte(minimal+"deadletters: {alert: {url: \"${HOOK}\", secret: \"${KEY}\", age: 1h}}\n"), env); err != nil || c.DeadLetters.Alert.Depth != 0 {
+		t.Errorf("with age only: %v", err)
+	}
+	_, err = Parse("l.yaml", []byte(minimal+"deadletters: {alert: {url: \"ftp://x\", secret: key, depth: -1}}\n"), env)
+	for _, want := range []string{"url must be http", "secret holds a secret in clear text", "depth is -1"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("no problem says %q in: %v", want, err)
+		}
+	}
+	if _, err = Parse("l.yaml", []byte(minimal+"deadletters: {alert: {depth: 3}}\n"), env); err == nil || !strings.Contains(err.Error(), "url is missing") || !strings.Contains(err.Error(), "secret is missing") {
+		t.Errorf("got %v", err)
+	}
+}
+
 func TestSecretFromFile(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(file, []byte("s3cret\n"), 0o600); err != nil {

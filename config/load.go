@@ -245,6 +245,9 @@ func (p *parser) validate(c *Config) {
 	if len(c.Views.Files) == 0 {
 		p.missing("views", "the files that declare views: "+viewsForms)
 	}
+	if c.DeadLetters.Alert != nil {
+		p.validateAlert(c.DeadLetters.Alert)
+	}
 	p.validateHTTP(&c.HTTP)
 	p.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	p.oneOf("log.format", c.Log.Format, "text", "json")
@@ -269,6 +272,18 @@ func (p *parser) validateArchive(a *Archive) {
 		p.add(p.line("archive.file_size"), "archive.file_size is %v; it must be at least 1MiB", a.FileSize)
 	}
 	p.atLeast("archive.checkpoints.keep", *a.Checkpoints.Keep, 0)
+}
+
+func (p *parser) validateAlert(a *Alert) {
+	if a.URL.IsZero() {
+		p.missing("deadletters.alert.url", "where the alert is posted to, for example ${LANTERNIST_ALERT_URL}")
+	} else if u, err := url.Parse(a.URL.Reveal()); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		p.add(p.line("deadletters.alert.url"), "deadletters.alert.url must be http:// or https:// and a host")
+	}
+	if a.Secret.IsZero() {
+		p.missing("deadletters.alert.secret", "the key that the alert is signed with, for example ${LANTERNIST_ALERT_SECRET}")
+	}
+	p.atLeast("deadletters.alert.depth", a.Depth, 0)
 }
 
 func (p *parser) validateHTTP(h *HTTP) {
@@ -345,6 +360,12 @@ func (c *Config) ViewFiles() ([]string, error) {
 
 // Masked is the configuration in force as YAML, secrets masked.
 func (c *Config) Masked() ([]byte, error) {
+	if a := c.DeadLetters.Alert; a != nil { // where a webhook is, is mostly what may not be known
+		shown, hidden := *c, *a
+		hidden.URL = NewSecret("hidden")
+		shown.DeadLetters.Alert = &hidden
+		c = &shown
+	}
 	var out bytes.Buffer
 	enc := yaml.NewEncoder(&out)
 	enc.SetIndent(2)

@@ -26,7 +26,7 @@ func TestReference(t *testing.T) {
 		}
 		documented[m[1]] = m[2]
 	}
-	c := &Config{Archive: &Archive{}, Elasticsearch: &Elasticsearch{}, Redis: &Redis{}}
+	c := &Config{Archive: &Archive{}, Elasticsearch: &Elasticsearch{}, Redis: &Redis{}, DeadLetters: DeadLetters{Alert: &Alert{}}}
 	c.SetDefaults()
 	settings := map[string]string{}
 	defaultsOf(reflect.ValueOf(c), "", settings)

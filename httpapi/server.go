@@ -17,6 +17,7 @@ import (
 	"github.com/lanternist/lanternist/asof"
 	"github.com/lanternist/lanternist/cdc"
 	"github.com/lanternist/lanternist/deadletter"
+	"github.com/lanternist/lanternist/deadletter/alert"
 	"github.com/lanternist/lanternist/event"
 	"github.com/lanternist/lanternist/journal"
 	"github.com/lanternist/lanternist/mirror"
@@ -53,6 +54,8 @@ type Parts struct {
 	AsOf *asof.Service
 	// Checkpoints makes copies of the mirror. Optional, as Verify is.
 	Checkpoints *checkpoint.Keeper
+	// Alert tells of dead letters; nil when nobody is told.
+	Alert *alert.Alert
 	// Changes takes over a changed configuration. Optional: without it, requests for that are answered 501.
 	Changes Changes
 }
@@ -81,6 +84,7 @@ type Server struct {
 	asof         *asof.Service
 	keeper       *checkpoint.Keeper
 	changes      Changes
+	alert        *alert.Alert
 	handler      http.Handler
 	started      time.Time
 
@@ -98,7 +102,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Server, error) {
 		cfg: cfg, streams: parts.Streams, source: parts.Source, journal: parts.Journal, mirror: parts.Mirror,
 		letters: parts.Letters, load: parts.Load, envelope: parts.Envelope, log: log, archiver: parts.Archive,
 		waiters: make(chan struct{}, cfg.MaxWaiters), jobs: newJobs(log), watch: watch{seen: map[jobName]*watched{}}, verify: parts.Verify,
-		asof: parts.AsOf, keeper: parts.Checkpoints, changes: parts.Changes, started: time.Now(),
+		asof: parts.AsOf, keeper: parts.Checkpoints, changes: parts.Changes, alert: parts.Alert, started: time.Now(),
 	}
 	s.change(func(*viewSet) {}) // none is a set, too
 	for _, v := range parts.Views {

@@ -7,6 +7,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/lanternist/lanternist/deadletter"
+	"github.com/lanternist/lanternist/deadletter/alert"
 	"github.com/lanternist/lanternist/event"
 	"github.com/lanternist/lanternist/projectors"
 	"github.com/lanternist/lanternist/views"
@@ -27,10 +28,15 @@ type Status struct {
 	Frozen     []FrozenStatus    `json:"frozen" doc:"Views as of moments."`
 	// DeadLetters are those that there are.
 	DeadLetters []deadletter.Depth `json:"dead_letters" doc:"How many there are, and since when, by projector and class."`
+	// Alert is absent when nobody is told.
+	Alert *AlertStatus `json:"dead_letters_alert,omitempty" doc:"What the webhook for dead letters was told."`
 	// Checkpoints is absent without an archive.
 	Checkpoints *CheckpointsStatus `json:"checkpoints,omitempty" doc:"Copies of the mirror."`
 	Waiting     int                `json:"waiting" doc:"Requests that wait for a token."`
 }
+
+// AlertStatus is what the webhook for dead letters was told.
+type AlertStatus alert.Status
 
 // SourceStatus is how the daemon and the source's slot stand.
 type SourceStatus struct {
@@ -171,6 +177,10 @@ func (s *Server) Status() Status {
 	status.Projectors = s.projectorStatuses()
 	status.Ready = len(notReady(s.asked(status.Projectors))) == 0
 	status.DeadLetters = s.deadLetters()
+	if s.alert != nil {
+		told := AlertStatus(s.alert.Status())
+		status.Alert = &told
+	}
 	return status
 }
 

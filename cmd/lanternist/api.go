@@ -45,7 +45,7 @@ func newAPI(n *daemon) (*httpapi.Server, error) {
 		MaxWait: n.cfg.HTTP.MaxWait.D(), MaxWaiters: n.cfg.HTTP.MaxWaiters, ReadTimeout: n.cfg.HTTP.ReadTimeout.D(),
 	}, httpapi.Parts{
 		Views: append(n.apiViews(), frozen...), AsOf: n.past.service, Checkpoints: n.past.keeper, Verify: n.verify, Changes: n,
-		Source: n.reader, Journal: n.journal, Mirror: n.mirror, Letters: n.letters,
+		Source: n.reader, Journal: n.journal, Mirror: n.mirror, Letters: n.letters, Alert: n.alert,
 		Archive: n.apiArchiver(), Load: n.loadStatus, Metrics: registry,
 		Envelope: func(dst []byte, ev *event.Event) ([]byte, error) { return event.AppendEnvelope(dst, ev, source), nil },
 	}, n.log)

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lanternist/lanternist/cdc"
+	"github.com/lanternist/lanternist/deadletter/alert"
 	"github.com/lanternist/lanternist/httpapi"
 	"github.com/lanternist/lanternist/ingest"
 	"github.com/lanternist/lanternist/projectors"
@@ -61,6 +62,7 @@ type daemon struct {
 	loader *ingest.Loader
 	tables *ingest.Tables
 	api    *httpapi.Server
+	alert  *alert.Alert // nil when nobody is told of dead letters
 
 	swapping sync.Mutex // held while the API is told by which definition a view is read
 	changing sync.Mutex // held while the deployment is changed
@@ -82,6 +84,9 @@ func newDaemon(d *deployment) (*daemon, error) {
 	}, source, d.registry, d.mirror, reader.RequestPosition, d.log)
 	n.tables = ingest.NewTables(source, d.registry, n.pump, n.loader, d.mirror, d.catalog.all(), d.log)
 	d.past.source.keepalive = reader.RequestKeepalive
+	if n.alert, err = newAlert(d); err != nil {
+		return nil, err
+	}
 	if n.api, err = newAPI(n); err != nil {
 		return nil, err
 	}
@@ -175,6 +180,7 @@ func (n *daemon) runIngest(ctx context.Context, bar *progress) error {
 	g.Go(func() error { return n.runArchive(ctx) })
 	g.Go(func() error { return n.runPast(ctx) })
 	g.Go(func() error { return n.tidy(ctx) })
+	g.Go(func() error { return n.runAlert(ctx) })
 	return n.explain(g.Wait())
 }
 

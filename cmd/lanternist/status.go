@@ -87,6 +87,9 @@ func (c *statusCmd) print(a *app, s *httpapi.Status) error {
 		notes += fmt.Sprintf("\n%s: %s dead letters (%s), the oldest since %s; see: lanternist deadletters list --projector %s\n",
 			d.Projector, thousands(d.Letters), d.Class, d.Oldest.Local().Format(time.DateTime), d.Projector)
 	}
+	if s.Alert != nil && s.Alert.Error != "" {
+		notes += fmt.Sprintf("\nthe alert of dead letters has %d notices that nobody takes: %s\n", s.Alert.Pending, s.Alert.Error)
+	}
 	err := table(a.stdout, []string{"PROJECTOR", "GEN", "STATE", "OFFSET", "LSN", "EVENTS", "BYTES", "BEHIND", "DOCUMENTS", "PARKED"}, rows)
 	err = errors.Join(err, frozenTable(a, s.Frozen))
 	fmt.Fprint(a.stdout, notes)
