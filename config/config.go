@@ -42,6 +42,8 @@ type Config struct {
 	Dir string `yaml:"-"`
 	// File is the path the configuration was read from, for messages.
 	File string `yaml:"-"`
+
+	lines map[string]int // of the file: dotted path of a key → its line
 }
 
 // Source is the Postgres database that is read.
@@ -134,6 +136,8 @@ type Elasticsearch struct {
 	Prefix string `yaml:"prefix"`
 	// BulkBytes bounds one bulk request. Default 5MiB.
 	BulkBytes Size `yaml:"bulk_bytes"`
+	// BulkTimeout is how long the answer to one is waited for; the next one is then smaller. Default 1m.
+	BulkTimeout Duration `yaml:"bulk_timeout"`
 }
 
 // Redis is a server that holds cached views.
@@ -144,6 +148,8 @@ type Redis struct {
 	CAFile string `yaml:"ca_file"`
 	// Prefix of all keys. Default "lanternist:".
 	Prefix *string `yaml:"prefix"`
+	// Timeout is how long an answer is waited for. Default 5s.
+	Timeout Duration `yaml:"timeout"`
 }
 
 // HTTP is the query API.
@@ -163,12 +169,21 @@ type HTTP struct {
 	ReadTimeout Duration `yaml:"read_timeout"`
 }
 
-// Projectors holds what all projectors share.
+// Projectors holds what all projectors share, and what single ones have otherwise.
 type Projectors struct {
-	// MaxAttempts for a document that the sink refuses, before it is parked. Default 3.
+	// MaxAttempts for a document that the sink refuses, before OnPermanent says what happens. Default 3.
 	MaxAttempts int `yaml:"max_attempts"`
-	// BackoffMax bounds the pause between attempts while a sink is away. Default 30s.
+	// BackoffFirst is the longest the first pause between attempts may be; each one after it may be twice as long as the one before.
+	// A pause is a random part of that. Default 50ms.
+	BackoffFirst Duration `yaml:"backoff_first"`
+	// BackoffMax bounds the pause between attempts while a sink is away, and between probes of a dead one. Default 30s.
 	BackoffMax Duration `yaml:"backoff_max"`
+	// OnPermanent says what becomes of a document that the sink has refused MaxAttempts times, or that cannot be composed: park makes
+	// it a dead letter, stop stops the projector. Default park.
+	OnPermanent string `yaml:"on_permanent"`
+	// OnFatal says what a projector does that only a person can help, as by a right to write: stop ends it until a rebuild or a
+	// restart, retry has it try again after pauses of up to BackoffMax. Default stop.
+	OnFatal string `yaml:"on_fatal"`
 	// KeepGenerations is how many older generations of a view stay in each sink after a promotion, to go back to. Default 1; 0 none.
 	KeepGenerations *int `yaml:"keep_generations"`
 	// VerifySample is how many documents of a new generation are read back from the sink and compared with what the view's definition
@@ -177,6 +192,12 @@ type Projectors struct {
 	// RebuildRate is how many documents per second a new generation is filled with at most, in each sink. Default 0: as many as go
 	// without making the live generations late.
 	RebuildRate int `yaml:"rebuild_rate"`
+	// Memory bounds what all projectors together hold of documents on their way, and of batches of the journal that they have read
+	// from disk. Each sink has the same share of it. Default 64MiB, at least 8MiB.
+	Memory Size `yaml:"memory"`
+	// Overrides is what single projectors have otherwise, by their name: the view's and the sink's, as in "orders.search".
+	// Default none.
+	Overrides map[string]Policy `yaml:"overrides"`
 }
 
 // DeadLetters says who is told of what sinks refuse.
@@ -247,17 +268,25 @@ func (c *Config) SetDefaults() {
 	orString(&c.Control.Dir, "data/control")
 	if c.Elasticsearch != nil {
 		or(&c.Elasticsearch.BulkBytes, 5<<20)
+		or(&c.Elasticsearch.BulkTimeout, Duration(time.Minute))
 	}
-	if c.Redis != nil && c.Redis.Prefix == nil {
-		prefix := "lanternist:"
-		c.Redis.Prefix = &prefix
+	if c.Redis != nil {
+		if c.Redis.Prefix == nil {
+			prefix := "lanternist:"
+			c.Redis.Prefix = &prefix
+		}
+		or(&c.Redis.Timeout, Duration(5*time.Second))
 	}
 	orString(&c.HTTP.Listen, "127.0.0.1:8080")
 	or(&c.HTTP.MaxWait, Duration(30*time.Second))
 	or(&c.HTTP.MaxWaiters, 10000)
 	or(&c.HTTP.ReadTimeout, Duration(10*time.Second))
 	or(&c.Projectors.MaxAttempts, 3)
+	or(&c.Projectors.BackoffFirst, Duration(50*time.Millisecond))
 	or(&c.Projectors.BackoffMax, Duration(30*time.Second))
+	orString(&c.Projectors.OnPermanent, Park)
+	orString(&c.Projectors.OnFatal, Stop)
+	or(&c.Projectors.Memory, 64<<20)
 	if c.Projectors.KeepGenerations == nil {
 		one := 1
 		c.Projectors.KeepGenerations = &one

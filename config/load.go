@@ -63,7 +63,7 @@ func Load(file string) (*Config, error) {
 // a variable up. What it returns beside an error is as with Load.
 func Parse(file string, data []byte, env func(string) (string, bool)) (*Config, error) {
 	p := parser{file: file, env: env, lines: map[string]int{}}
-	c := &Config{File: file, Dir: filepath.Dir(file)}
+	c := &Config{File: file, Dir: filepath.Dir(file), lines: p.lines}
 	var doc yaml.Node
 	if err := yaml.NewDecoder(bytes.NewReader(data)).Decode(&doc); err != nil {
 		p.yaml(err)
@@ -136,15 +136,10 @@ func (p *parser) walk(n *yaml.Node, t reflect.Type, path string) {
 }
 
 func (p *parser) mapping(n *yaml.Node, t reflect.Type, path string) {
-	if t.Kind() != reflect.Struct {
+	if t.Kind() != reflect.Struct && t.Kind() != reflect.Map {
 		return // Decode says what is wrong
 	}
-	fields := map[string]reflect.Type{}
-	for f := range t.Fields() {
-		if name := strings.Split(f.Tag.Get("yaml"), ",")[0]; name != "" && name != "-" {
-			fields[name] = f.Type
-		}
-	}
+	fields := fieldsOf(t)
 	for i := 0; i+1 < len(n.Content); {
 		key, value := n.Content[i], n.Content[i+1]
 		at := strings.TrimPrefix(path+"."+key.Value, ".")
@@ -156,12 +151,29 @@ func (p *parser) mapping(n *yaml.Node, t reflect.Type, path string) {
 		i += 2
 		p.lines[at] = key.Line
 		ft, ok := fields[key.Value]
+		if t.Kind() == reflect.Map { // of names that the user gives
+			ft, ok = t.Elem(), true
+		}
 		if !ok {
 			p.add(key.Line, "unknown setting %q%s", at, didYouMean(key.Value, fields))
 			continue
 		}
 		p.walk(value, ft, at)
 	}
+}
+
+// fieldsOf are the keys that a mapping may have, by the type that it is read into.
+func fieldsOf(t reflect.Type) map[string]reflect.Type {
+	fields := map[string]reflect.Type{}
+	if t.Kind() != reflect.Struct {
+		return fields
+	}
+	for f := range t.Fields() {
+		if name := strings.Split(f.Tag.Get("yaml"), ",")[0]; name != "" && name != "-" {
+			fields[name] = f.Type
+		}
+	}
+	return fields
 }
 
 func didYouMean(word string, fields map[string]reflect.Type) string {
@@ -251,10 +263,7 @@ func (p *parser) validate(c *Config) {
 	p.validateHTTP(&c.HTTP)
 	p.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	p.oneOf("log.format", c.Log.Format, "text", "json")
-	p.atLeast("projectors.max_attempts", c.Projectors.MaxAttempts, 1)
-	p.atLeast("projectors.keep_generations", *c.Projectors.KeepGenerations, 0)
-	p.atLeast("projectors.verify_sample", *c.Projectors.VerifySample, 0)
-	p.atLeast("projectors.rebuild_rate", c.Projectors.RebuildRate, 0)
+	p.validateProjectors(&c.Projectors)
 	p.atLeast("snapshot.workers", c.Snapshot.Workers, 1)
 	p.atLeast("snapshot.rate", c.Snapshot.Rate, 0)
 	p.atLeast("snapshot.range_rows", c.Snapshot.RangeRows, 1)

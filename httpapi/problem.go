@@ -65,7 +65,12 @@ func (s *Server) sinkProblem(ctx context.Context, v *View, p Projector, err erro
 		return already
 	}
 	_, frozen := p.(*Frozen)
+	open, refused := errors.AsType[*projectors.OpenError](err)
 	switch {
+	case refused:
+		s.log.Debug("sink was not asked", "view", v.name(), "error", err)
+		return problem(http.StatusServiceUnavailable, "the sink of view %s has not answered since %s", v.name(), open.Since.UTC().Format(time.RFC3339)).
+			retryAfter(open.RetryAfter)
 	case frozen && (errors.Is(err, cache.ErrUnavailable) || errors.Is(err, search.ErrNotReady)):
 		return problem(http.StatusServiceUnavailable, "the sink does not hold view %s any more; it was made as of a moment, and is not made again by itself; "+
 			"remove it with: lanternist rebuild --drop %s", v.name(), v.name())

@@ -22,6 +22,7 @@ import (
 	"github.com/lanternist/lanternist/journal"
 	"github.com/lanternist/lanternist/mirror"
 	"github.com/lanternist/lanternist/mirror/checkpoint"
+	"github.com/lanternist/lanternist/projectors"
 )
 
 // Source is what the API needs of a *cdc.Reader.
@@ -58,6 +59,8 @@ type Parts struct {
 	Alert *alert.Alert
 	// Changes takes over a changed configuration. Optional: without it, requests for that are answered 501.
 	Changes Changes
+	// Sinks are what the projectors of each sink share. Optional.
+	Sinks func() []projectors.SinkStatus
 }
 
 // Server is the API.
@@ -70,6 +73,7 @@ type Server struct {
 	mirror   *mirror.Mirror
 	letters  *deadletter.Store
 	load     func() LoadStatus
+	sinks    func() []projectors.SinkStatus
 	envelope func(dst []byte, ev *event.Event) ([]byte, error)
 	log      *slog.Logger
 
@@ -100,7 +104,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Server, error) {
 	cfg = cfg.withDefaults()
 	s := &Server{
 		cfg: cfg, streams: parts.Streams, source: parts.Source, journal: parts.Journal, mirror: parts.Mirror,
-		letters: parts.Letters, load: parts.Load, envelope: parts.Envelope, log: log, archiver: parts.Archive,
+		letters: parts.Letters, load: parts.Load, sinks: parts.Sinks, envelope: parts.Envelope, log: log, archiver: parts.Archive,
 		waiters: make(chan struct{}, cfg.MaxWaiters), jobs: newJobs(log), watch: watch{seen: map[jobName]*watched{}}, verify: parts.Verify,
 		asof: parts.AsOf, keeper: parts.Checkpoints, changes: parts.Changes, alert: parts.Alert, started: time.Now(),
 	}

@@ -24,8 +24,10 @@ type Status struct {
 	Mirror     MirrorStatus      `json:"mirror"`
 	Load       LoadStatus        `json:"load"`
 	Projectors []ProjectorStatus `json:"projectors" doc:"Ordered by name."`
-	Jobs       []Job             `json:"jobs" doc:"Long work, in the order in which it began. See /v1/jobs."`
-	Frozen     []FrozenStatus    `json:"frozen" doc:"Views as of moments."`
+	// Sinks is empty when nobody tells.
+	Sinks  []projectors.SinkStatus `json:"sinks" doc:"What the projectors of each sink share: circuit, memory, size of writes."`
+	Jobs   []Job                   `json:"jobs" doc:"Long work, in the order in which it began. See /v1/jobs."`
+	Frozen []FrozenStatus          `json:"frozen" doc:"Views as of moments."`
 	// DeadLetters are those that there are.
 	DeadLetters []deadletter.Depth `json:"dead_letters" doc:"How many there are, and since when, by projector and class."`
 	// Alert is absent when nobody is told.
@@ -169,6 +171,10 @@ func (s *Server) Status() Status {
 	}
 	if s.load != nil {
 		status.Load = s.load()
+	}
+	status.Sinks = []projectors.SinkStatus{}
+	if s.sinks != nil {
+		status.Sinks = s.sinks()
 	}
 	status.Jobs = s.Jobs()
 	if r := s.watch.reading(kindLoad, loadSubject); status.Load.Loading {

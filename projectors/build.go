@@ -92,7 +92,7 @@ func (r *Runner) create(ctx context.Context, def *definition) (*follower, error)
 	}
 	r.status.course.enter(StepCreating)
 	var generation Generation
-	err = r.repeat(ctx, fmt.Sprintf("create generation %d", info.Number), func() (err error) {
+	err = r.ask(ctx, fmt.Sprintf("create generation %d", info.Number), func() (err error) {
 		generation, err = def.Store.Create(ctx, info)
 		return err
 	})
@@ -189,7 +189,7 @@ func (r *Runner) promote(ctx context.Context, f *follower, wish revival) error {
 	number := f.info.Number
 	r.unsettled = wish
 	r.status.course.enter(StepPromoting)
-	err := r.repeat(ctx, fmt.Sprintf("promote generation %d", number), func() error { return f.def.Store.Promote(ctx, number) })
+	err := r.ask(ctx, fmt.Sprintf("promote generation %d", number), func() error { return f.def.Store.Promote(ctx, number) })
 	if err != nil {
 		return err
 	}
@@ -224,7 +224,7 @@ func (r *Runner) prepare(ctx context.Context, f *follower) error {
 	r.status.course.enter(StepPreparing)
 	if store, ok := f.def.Store.(Preparer); ok {
 		number := f.info.Number
-		err := r.repeat(ctx, fmt.Sprintf("prepare promotion of generation %d", number), func() error { return store.Prepare(ctx, number) })
+		err := r.ask(ctx, fmt.Sprintf("prepare promotion of generation %d", number), func() error { return store.Prepare(ctx, number) })
 		if err != nil {
 			return err
 		}

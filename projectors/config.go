@@ -33,8 +33,8 @@ type Config struct {
 
 	// PieceDocuments is how many documents one Write has at most. Default 1,000.
 	PieceDocuments int
-	// PieceBytes is the size of bodies, in bytes, at which a Write has enough documents. One document may exceed it.
-	// Default 4 MiB.
+	// PieceBytes is the size of bodies, in bytes, at which a Write has enough documents. One document may exceed it. It has fewer
+	// when Memory has no room. Default 4 MiB.
 	PieceBytes int
 	// Workers is how many pieces are composed and written at once. Documents in flight are at most Workers times
 	// PieceDocuments. Default: the number of processors, at most 4.
@@ -48,6 +48,10 @@ type Config struct {
 
 	// MaxAttempts is how often a document is offered that the sink refuses for good, before it is parked. Default 3.
 	MaxAttempts int
+	// StopOnPermanent stops the runner where it would park a document.
+	StopOnPermanent bool
+	// RetryFatal has Serve run the runner again, after a pause, when a fatal error has stopped it.
+	RetryFatal bool
 	// Backoff spaces repeated attempts, of whole calls and of single documents. Default 50ms to 15s.
 	Backoff backoff.Config
 
@@ -67,6 +71,11 @@ type Config struct {
 	// Congestion is shared by the runners of one sink in this process. Default one of its own: then only the live generation of the
 	// same view holds a fill back.
 	Congestion *Congestion
+	// Circuit is shared by the runners of one sink in this process, and by its readers. Default one of its own, whose pauses are
+	// those of Backoff.
+	Circuit *Circuit
+	// Memory is shared by the runners of one sink in this process. Default one of its own, of 64 MiB.
+	Memory *Memory
 	// RebuildRate is how many documents per second a new generation is filled with at most. Default 0: as many as go without
 	// making live generations late.
 	RebuildRate int
@@ -94,6 +103,12 @@ func (c Config) withDefaults() Config {
 	set(&c.KeepGenerations, 1)
 	if c.Congestion == nil {
 		c.Congestion = &Congestion{}
+	}
+	if c.Circuit == nil {
+		c.Circuit = NewCircuit(CircuitConfig{Pauses: c.Backoff})
+	}
+	if c.Memory == nil {
+		c.Memory = NewMemory(64 << 20)
 	}
 	set(&c.StopTimeout, 5*time.Second)
 	return c

@@ -54,7 +54,7 @@ func (r *Runner) fillOnce(ctx context.Context, def *definition, snapshot *mirror
 	}
 	info := Info{Number: 1, Hash: def.hash, Definition: def.View.Source(), Epoch: r.cfg.Epoch, Created: time.Now().UTC()}
 	f := &follower{runner: r, def: def, info: info, letters: r.letterbox(info.Number, false)}
-	err = r.repeat(ctx, "create generation", func() (err error) {
+	err = r.ask(ctx, "create generation", func() (err error) {
 		f.generation, err = def.Store.Create(ctx, info)
 		return err
 	})
@@ -72,11 +72,11 @@ func (r *Runner) fillOnce(ctx context.Context, def *definition, snapshot *mirror
 	}
 	cp.Offset = snapshot.Progress().Offset
 	cp.Round, cp.Served, cp.Time = cp.Offset, true, time.Now().UTC()
-	if err := r.repeat(ctx, "save checkpoint", func() error { return f.generation.SaveCheckpoint(ctx, cp) }); err != nil {
+	if err := r.ask(ctx, "save checkpoint", func() error { return f.generation.SaveCheckpoint(ctx, cp) }); err != nil {
 		return filled, err
 	}
 	faultpoint.Hit(r.cfg.Name, "fill", "saved")
-	return filled, r.repeat(ctx, "promote", func() error { return def.Store.Promote(ctx, info.Number) })
+	return filled, r.ask(ctx, "promote", func() error { return def.Store.Promote(ctx, info.Number) })
 }
 
 // writeAll writes the documents of all root rows.

@@ -73,7 +73,7 @@ func (r *Runner) open(ctx context.Context) (*follower, error) {
 }
 
 func (r *Runner) generations(ctx context.Context) (infos []Info, err error) {
-	err = r.repeat(ctx, "list generations", func() (err error) {
+	err = r.ask(ctx, "list generations", func() (err error) {
 		infos, err = r.wanted.Load().Store.Generations(ctx)
 		return err
 	})
@@ -138,7 +138,7 @@ func (r *Runner) discardStrayLetters(ctx context.Context, infos []Info) error {
 
 // retire removes a generation, and then its letters: while it is held they tell what is missing in it.
 func (r *Runner) retire(ctx context.Context, number int) error {
-	err := r.repeat(ctx, fmt.Sprintf("retire generation %d", number), func() error { return r.wanted.Load().Store.Retire(ctx, number) })
+	err := r.ask(ctx, fmt.Sprintf("retire generation %d", number), func() error { return r.wanted.Load().Store.Retire(ctx, number) })
 	if err != nil {
 		return err
 	}
@@ -163,7 +163,7 @@ func (r *Runner) look(ctx context.Context, def *definition, number int) (generat
 // resume opens a generation and reads its checkpoint.
 func (r *Runner) resume(ctx context.Context, def *definition, info Info) (generation Generation, cp Checkpoint, err error) {
 	found := false
-	err = r.repeat(ctx, fmt.Sprintf("open generation %d", info.Number), func() (err error) {
+	err = r.ask(ctx, fmt.Sprintf("open generation %d", info.Number), func() (err error) {
 		generation, cp, found, err = r.look(ctx, def, info.Number)
 		return err
 	})

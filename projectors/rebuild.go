@@ -236,7 +236,7 @@ func (f *follower) recheck(ctx context.Context) error {
 	held := f.saver.held()
 	var cp Checkpoint
 	var found bool
-	err := f.runner.repeat(ctx, "read checkpoint", func() (err error) {
+	err := f.runner.ask(ctx, "read checkpoint", func() (err error) {
 		cp, found, err = f.generation.Checkpoint(ctx)
 		return err
 	})

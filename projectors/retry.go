@@ -72,14 +72,24 @@ func (r *Runner) repetition() *repetition {
 
 // wait records the failure of an attempt and waits before the next one.
 func (p *repetition) wait(ctx context.Context, err error) error {
+	p.failed(err)
+	return p.waits.Wait(ctx)
+}
+
+// failed records the failure of an attempt.
+func (p *repetition) failed(err error) {
 	p.runner.counters.retries.Add(1)
+	p.stuck(err)
+}
+
+// stuck says that the operation cannot be done now.
+func (p *repetition) stuck(err error) {
 	if p.since.IsZero() {
 		p.since = time.Now()
 		p.runner.trouble.enter(err)
 	} else {
 		p.runner.trouble.update(err)
 	}
-	return p.waits.Wait(ctx)
 }
 
 // over says that the operation succeeded, or is given up. It may be called at any time.
@@ -113,4 +123,45 @@ func (r *Runner) repeat(ctx context.Context, operation string, do func() error) 
 			return err
 		}
 	}
+}
+
+// ask does an operation of the sink until it succeeds, as repeat does, and not while the sink's circuit is open.
+func (r *Runner) ask(ctx context.Context, operation string, do func() error) error {
+	p := r.repetition()
+	defer p.over()
+	for {
+		probe, err := r.cfg.Circuit.enter(ctx, p.stuck)
+		if err != nil {
+			return err
+		}
+		err = do()
+		if ctx.Err() != nil {
+			r.cfg.Circuit.giveUp(probe)
+			if err == nil {
+				return nil
+			}
+			return context.Cause(ctx)
+		}
+		if err == nil || !repeatable(err) {
+			r.cfg.Circuit.leave(probe, nil)
+			if err != nil {
+				return fmt.Errorf("%s: %w", operation, err)
+			}
+			return nil
+		}
+		err = fmt.Errorf("%s: %w", operation, err)
+		r.cfg.Circuit.leave(probe, err)
+		if err := p.again(ctx, err); err != nil {
+			return err
+		}
+	}
+}
+
+// again records the failure of an attempt and waits before the next one, unless the sink's circuit decides when that is.
+func (p *repetition) again(ctx context.Context, err error) error {
+	if p.runner.cfg.Circuit.closed() {
+		return p.wait(ctx, err)
+	}
+	p.failed(err)
+	return nil
 }

@@ -81,18 +81,12 @@ func (r *round) run(ctx context.Context) error {
 		return err
 	}
 	for r.next <= r.end.Offset.Sequence() && !r.whole {
-		batch, err := f.read(ctx, r.next)
+		more, err := r.one(ctx)
 		if err != nil {
 			return err
 		}
-		if err := r.batch(ctx, batch); err != nil {
-			return err
-		}
-		if batch.Last() > r.end.Offset {
-			break // the rest of the batch belongs to a later round
-		}
-		if err := r.passed(batch); err != nil {
-			return err
+		if !more {
+			break
 		}
 	}
 	if r.snapshot == nil {
@@ -107,6 +101,46 @@ func (r *round) run(ctx context.Context) error {
 	}
 	return nil
 }
+
+// one reads a batch and has what it affects written. It says whether the next batch may belong to the round, too.
+func (r *round) one(ctx context.Context) (more bool, err error) {
+	f := r.f
+	batch, held, err := f.fetch(ctx, r.next)
+	if err != nil {
+		return false, err
+	}
+	defer held.release()
+	if err := r.batch(ctx, batch); err != nil {
+		return false, err
+	}
+	if batch.Last() > r.end.Offset {
+		return false, nil // the rest of the batch belongs to a later round
+	}
+	return true, r.passed(batch)
+}
+
+// fetch gets one batch. One that is not in the memory that all readers share takes of that of the sink, until it is released.
+func (f *follower) fetch(ctx context.Context, sequence uint64) (*journal.Batch, reservation, error) {
+	if batch, ok := f.runner.journal.Recent(sequence); ok {
+		return batch, reservation{}, nil
+	}
+	known := &f.runner.batchSizes
+	held, err := f.runner.cfg.Memory.batches.reserve(ctx, max(batchLeast, known.expect(1)))
+	if err != nil {
+		return nil, reservation{}, err
+	}
+	batch, err := f.read(ctx, sequence)
+	if err != nil {
+		held.release()
+		return nil, reservation{}, err
+	}
+	known.note(int(batch.Memory()))
+	held.grow(batch.Memory(), batch.Memory())
+	return batch, held, nil
+}
+
+// batchLeast is reserved for a batch of which nothing is known.
+const batchLeast = 256 << 10
 
 // read reads one batch. What the journal no longer has, or cannot read, ends the follower; an engine that is away is
 // waited for.

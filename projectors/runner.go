@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/jackc/pglogrepl"
 
@@ -42,9 +43,11 @@ type Runner struct {
 	trouble   trouble
 	counters  counters
 	delays    delays
-	shelf     shelf
-	status    state
-	oldest    atomic.Int64 // append time of the batch being processed, in microseconds since 1970; 0 when caught up
+	// How large documents are, and batches read from disk.
+	documentSizes, batchSizes sizes
+	shelf                     shelf
+	status                    state
+	oldest                    atomic.Int64 // append time of the batch being processed, in microseconds since 1970; 0 when caught up
 
 	building  sync.Mutex    // held while a generation is built, and while what a build left is removed
 	changing  atomic.Bool   // a Rebuild, Redefine or Rollback is under way
@@ -92,18 +95,32 @@ func (r *Runner) Wait(ctx context.Context, lsn pglogrepl.LSN) (mirror.Progress, 
 }
 
 // Serve runs the runner until the context is done, whose cause it returns. When a fatal error has stopped it, Serve waits:
-// a Rebuild makes it run again.
+// a Rebuild makes it run again, and with Config.RetryFatal a pause does, too.
 func (r *Runner) Serve(ctx context.Context) error {
 	var again revival
+	pauses := backoff.New(r.cfg.Backoff)
 	for {
+		began := time.Now()
 		_ = r.start(ctx, again) // Status tells, and it was logged
+		if time.Since(began) > servedWell {
+			pauses.Reset()
+		}
+		again = revival{}
+		var due <-chan time.Time
+		if r.cfg.RetryFatal {
+			due = time.After(pauses.Next())
+		}
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case again = <-r.revive:
+		case <-due:
 		}
 	}
 }
+
+// servedWell is how long a runner runs when it does not fail for the same reason as before.
+const servedWell = time.Minute
 
 // Run follows the journal until the context is done, whose cause it returns, or an error is fatal. It first builds a
 // generation when there is none to go on with. An error stops this projector only; Status tells it, too. Run may be

@@ -103,7 +103,7 @@ func (s *saver) due() (time.Duration, bool) {
 
 // save saves what was offered last.
 func (s *saver) save(ctx context.Context) error {
-	return s.runner.repeat(ctx, "save checkpoint", func() error {
+	return s.runner.ask(ctx, "save checkpoint", func() error {
 		s.mu.Lock()
 		cp, events := s.wanted, s.events
 		wrote := s.wrote

@@ -87,7 +87,7 @@ func (v *verification) run(ctx context.Context) error {
 }
 
 func (v *verification) count(ctx context.Context) (count int64, known bool, err error) {
-	err = v.f.runner.repeat(ctx, "count documents", func() (err error) {
+	err = v.f.runner.ask(ctx, "count documents", func() (err error) {
 		count, known, err = v.generation.Count(ctx)
 		return err
 	})
@@ -167,7 +167,7 @@ func (v *verification) compare(ctx context.Context, keys [][]byte) error {
 		return nil
 	}
 	var held []Held
-	err := v.f.runner.repeat(ctx, "read documents back", func() (err error) {
+	err := v.f.runner.ask(ctx, "read documents back", func() (err error) {
 		held, err = v.generation.Documents(ctx, ids)
 		return err
 	})

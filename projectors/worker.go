@@ -26,7 +26,10 @@ type worker struct {
 	piece     piece
 	documents []views.Document // composed, not yet written
 	bytes     int              // of their bodies
+	most      int              // of bytes, since the piece was begun
+	memory    reservation      // for the piece
 	attempts  map[string]int   // refusals so far, by document id, of the documents being written
+	dead      error            // why the sink took nothing of the last offer; nil when it answered for itself
 }
 
 func (f *follower) newWorker() *worker {
@@ -40,12 +43,18 @@ func (f *follower) newWorker() *worker {
 // process writes or parks every document of the piece, and empties the piece.
 func (w *worker) process(ctx context.Context, snapshot *mirror.Snapshot, version event.Offset) error {
 	defer w.piece.reset()
-	defer w.discard()
+	if w.piece.empty() {
+		return nil
+	}
+	if err := w.reserve(ctx); err != nil {
+		return err
+	}
+	defer w.release()
 	for i := range w.piece.ends {
 		if err := w.compose(ctx, snapshot, version, w.piece.key(i)); err != nil {
 			return err
 		}
-		if w.bytes >= w.runner.cfg.PieceBytes {
+		if w.bytes >= w.runner.cfg.PieceBytes || !w.memory.grow(memoryWeight*int64(w.bytes), w.pieceMemory()) {
 			if err := w.flush(ctx, version); err != nil {
 				return err
 			}
@@ -57,6 +66,44 @@ func (w *worker) process(ctx context.Context, snapshot *mirror.Snapshot, version
 	return w.flush(ctx, version)
 }
 
+// pieceMemory is what the documents of one Write take.
+func (w *worker) pieceMemory() int64 { return memoryWeight * int64(w.runner.cfg.PieceBytes) }
+
+// reserveLeast is what a piece reserves at least.
+const reserveLeast = 64 << 10
+
+// reserve waits for the memory that the piece will probably take.
+func (w *worker) reserve(ctx context.Context) (err error) {
+	known := &w.runner.documentSizes
+	expected := min(memoryWeight*known.expect(len(w.piece.ends)), max(w.pieceMemory(), memoryWeight*known.largest.Load()))
+	ctx, cancel := w.patience(ctx)
+	defer cancel()
+	w.memory, err = w.runner.cfg.Memory.documents.reserve(ctx, max(reserveLeast, expected))
+	return err
+}
+
+// keepComposer is up to how many bytes of documents in flight a composer keeps its memory for the next piece: there are many.
+const keepComposer = 256 << 10
+
+// release gives the memory of the piece back.
+func (w *worker) release() {
+	w.discard()
+	if w.most > keepComposer {
+		w.composer, w.documents = w.follower.def.View.Composer(), nil
+	}
+	w.most = 0
+	w.memory.release()
+}
+
+// patience bounds waiting for the sink, or for others who wait for it: a live round does not wait for longer than
+// Config.StallMax.
+func (w *worker) patience(ctx context.Context) (context.Context, context.CancelFunc) {
+	if !w.follower.live {
+		return ctx, func() {}
+	}
+	return context.WithTimeoutCause(ctx, w.runner.cfg.StallMax, errStalled)
+}
+
 // compose adds the document of a key to those to be written, or parks it when it cannot be composed: composing the same
 // rows again would fail again.
 func (w *worker) compose(ctx context.Context, snapshot *mirror.Snapshot, version event.Offset, key []byte) error {
@@ -64,6 +111,8 @@ func (w *worker) compose(ctx context.Context, snapshot *mirror.Snapshot, version
 	if err == nil {
 		w.documents = append(w.documents, document)
 		w.bytes += len(document.Body)
+		w.most = max(w.most, w.bytes)
+		w.runner.documentSizes.note(len(document.Body))
 		return nil
 	}
 	id := w.follower.def.View.ID(key)
@@ -75,9 +124,14 @@ func (w *worker) compose(ctx context.Context, snapshot *mirror.Snapshot, version
 }
 
 func (w *worker) park(ctx context.Context, d views.Document, version event.Offset, reason error, attempts int) error {
+	if w.runner.cfg.StopOnPermanent {
+		return Fatalf(hintRefused, "after %d attempts: %w", attempts, reason)
+	}
 	w.follower.pool.tally.parked.Add(1)
 	return w.follower.letters.park(ctx, d, version, reason, attempts)
 }
+
+const hintRefused = "mend the row, the view or the sink, and rebuild the view or restart; or set on_permanent: park for this projector"
 
 // flush writes what was composed.
 func (w *worker) flush(ctx context.Context, version event.Offset) error {
@@ -100,26 +154,54 @@ func (w *worker) discard() {
 func (w *worker) write(ctx context.Context, version event.Offset, documents []views.Document) error {
 	clear(w.attempts)
 	for len(documents) > 0 {
-		left, err := w.offer(ctx, version, documents)
+		probe, err := w.enter(ctx)
+		if err != nil {
+			return err
+		}
+		if probe {
+			documents, err = w.probe(ctx, version, documents)
+		} else {
+			documents, err = w.offer(ctx, version, documents)
+		}
 		if ctx.Err() != nil {
+			w.runner.cfg.Circuit.giveUp(probe)
 			return context.Cause(ctx)
 		}
+		w.runner.cfg.Circuit.leave(probe, w.dead)
 		switch {
 		case err == nil:
 			w.repetition.over()
-			return nil
+			continue
 		case stops(err):
 			return err
 		}
-		if err := w.repetition.wait(ctx, err); err != nil {
+		if err := w.repetition.again(ctx, err); err != nil {
 			return err
 		}
 		if w.follower.live && Class(err) == Transient && w.stalled() {
 			return errStalled
 		}
-		documents = left
 	}
 	return nil
+}
+
+// enter waits until the sink's circuit lets a call through. A round does not wait for longer than Config.StallMax.
+func (w *worker) enter(ctx context.Context) (probe bool, err error) {
+	ctx, cancel := w.patience(ctx)
+	defer cancel()
+	return w.runner.cfg.Circuit.enter(ctx, w.repetition.stuck)
+}
+
+// probe offers one of the documents, to see whether the sink takes it. It returns those that are left.
+func (w *worker) probe(ctx context.Context, version event.Offset, documents []views.Document) ([]views.Document, error) {
+	left, err := w.offer(ctx, version, documents[:1])
+	if err == nil {
+		return documents[1:], nil
+	}
+	if len(left) == 0 { // it was parked, and what came then failed
+		return documents[1:], err
+	}
+	return documents, err
 }
 
 // stalled says that this worker has written nothing for Config.StallMax.
@@ -130,6 +212,7 @@ func (w *worker) stalled() bool { return time.Since(w.repetition.since) >= w.run
 func (w *worker) offer(ctx context.Context, version event.Offset, documents []views.Document) ([]views.Document, error) {
 	began := time.Now()
 	failures, err := w.put(ctx, version, documents)
+	w.dead = nothingTaken(documents, failures, err)
 	if err != nil {
 		err = fmt.Errorf("write %d documents at %s: %w", len(documents), version, err)
 		if Class(err) == Permanent {
@@ -145,6 +228,26 @@ func (w *worker) offer(ctx context.Context, version event.Offset, documents []vi
 	w.follower.pool.tally.documents.Add(int64(puts))
 	w.follower.pool.tally.deletes.Add(int64(deletes))
 	return w.settle(ctx, version, documents, failures)
+}
+
+// nothingTaken is why a sink took none of the documents for now; nil when it took some, or said something of one.
+func nothingTaken(documents []views.Document, failures []Failure, err error) error {
+	if err != nil {
+		if repeatable(err) {
+			return err
+		}
+		return nil
+	}
+	if len(failures) < len(documents) {
+		return nil
+	}
+	for _, f := range failures {
+		if !repeatable(f.Err) {
+			return nil
+		}
+		err = f.Err
+	}
+	return err
 }
 
 // divide finds the documents for which a whole call is refused, by offering its halves.

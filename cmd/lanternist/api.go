@@ -28,6 +28,9 @@ func newAPI(n *daemon) (*httpapi.Server, error) {
 	if err := deadletter.Register(registry, n.letters); err != nil {
 		return nil, err
 	}
+	if err := projectors.RegisterSinks(registry, n.sinkStatuses); err != nil {
+		return nil, err
+	}
 	if n.archiving.archiver != nil {
 		if err := archive.Register(registry, n.archiving.archiver); err != nil {
 			return nil, err
@@ -44,7 +47,7 @@ func newAPI(n *daemon) (*httpapi.Server, error) {
 		Epoch: n.epoch(), SourceURL: n.cfg.Source.URL.Reveal(), Version: version,
 		MaxWait: n.cfg.HTTP.MaxWait.D(), MaxWaiters: n.cfg.HTTP.MaxWaiters, ReadTimeout: n.cfg.HTTP.ReadTimeout.D(),
 	}, httpapi.Parts{
-		Views: append(n.apiViews(), frozen...), AsOf: n.past.service, Checkpoints: n.past.keeper, Verify: n.verify, Changes: n,
+		Views: append(n.apiViews(), frozen...), AsOf: n.past.service, Checkpoints: n.past.keeper, Verify: n.verify, Changes: n, Sinks: n.sinkStatuses,
 		Source: n.reader, Journal: n.journal, Mirror: n.mirror, Letters: n.letters, Alert: n.alert,
 		Archive: n.apiArchiver(), Load: n.loadStatus, Metrics: registry,
 		Envelope: func(dst []byte, ev *event.Event) ([]byte, error) { return event.AppendEnvelope(dst, ev, source), nil },

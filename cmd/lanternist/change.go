@@ -67,6 +67,7 @@ func (n *daemon) target(ctx context.Context) (t *target, problems []string) {
 	}
 	compiled, err := compileViews(withSinks(&merged, cfg), defs, tables)
 	add(err)
+	add(checkOverrides(cfg, compiled))
 	add(needRestart(n.cfg, cfg, compiled))
 	add(n.taken(compiled))
 	if len(problems) > 0 {

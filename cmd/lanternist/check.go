@@ -105,8 +105,11 @@ func check(ctx context.Context, file string) (problems []problem, catalog []*row
 		problems = append(problems, some...)
 	}
 	if len(catalog) > 0 {
-		_, err = compileViews(cfg, defs, catalog)
+		compiled, err := compileViews(cfg, defs, catalog)
 		add("views", err)
+		if err == nil {
+			add("projectors", checkOverrides(cfg, compiled))
+		}
 	}
 	return append(problems, checkSinks(ctx, cfg)...), catalog, source
 }
@@ -195,7 +198,7 @@ func checkSinks(ctx context.Context, cfg *config.Config) []problem {
 }
 
 func pingSearch(ctx context.Context, cfg *config.Config) error {
-	client, err := searchClient(cfg)
+	client, err := searchClient(cfg, nil)
 	if err != nil {
 		return err
 	}
@@ -203,7 +206,7 @@ func pingSearch(ctx context.Context, cfg *config.Config) error {
 }
 
 func pingCache(ctx context.Context, cfg *config.Config) error {
-	client, err := cacheClient(cfg, quiet)
+	client, err := cacheClient(cfg, nil, quiet)
 	if err != nil {
 		return err
 	}

@@ -8,9 +8,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"time"
 
-	"github.com/lanternist/lanternist/backoff"
 	"github.com/lanternist/lanternist/cdc"
 	"github.com/lanternist/lanternist/config"
 	"github.com/lanternist/lanternist/control"
@@ -52,8 +50,8 @@ type deployment struct {
 	indexes indexes
 	stored  []*views.View // definitions that generations are of, other than the configured ones
 
-	congestion struct{ search, cache projectors.Congestion }
-	past       past
+	shared *sharedSinks
+	past   past
 
 	closers []func() error // in order of opening
 }
@@ -63,7 +61,7 @@ const keyIdentity = "identity/source"
 
 // openDeployment opens the parts in the order of the path. On error nothing stays open.
 func openDeployment(ctx context.Context, cfg *config.Config, log *slog.Logger) (d *deployment, err error) {
-	d = &deployment{cfg: cfg, log: log}
+	d = &deployment{cfg: cfg, log: log, shared: newSharedSinks(cfg)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.close())
@@ -87,6 +85,9 @@ func openDeployment(ctx context.Context, cfg *config.Config, log *slog.Logger) (
 		return d, err
 	}
 	if d.views, err = compileViews(cfg, defs, d.catalog.of(cfg.Source.Tables)); err != nil {
+		return d, badInput(err)
+	}
+	if err := checkOverrides(cfg, d.views); err != nil {
 		return d, badInput(err)
 	}
 	if err := d.checkFrozen(ctx); err != nil {
@@ -195,13 +196,13 @@ func (d *deployment) sourceConfig() cdc.Config {
 }
 
 func (d *deployment) openSinks() (err error) {
-	if d.search, err = searchClient(d.cfg); err != nil {
+	if d.search, err = searchClient(d.cfg, d.shared.search.circuit); err != nil {
 		return err
 	}
 	if d.search != nil {
 		d.onClose(func() error { return d.search.Close(context.Background()) })
 	}
-	if d.cache, err = cacheClient(d.cfg, d.log); err != nil {
+	if d.cache, err = cacheClient(d.cfg, d.shared.cache.circuit, d.log); err != nil {
 		return err
 	}
 	if d.cache != nil {
@@ -333,30 +334,20 @@ func (d *deployment) definitions(v *views.View) (all []projectors.Definition) {
 	return all
 }
 
-// congestionOf is what the projectors of a sink know of each other.
-func (d *deployment) congestionOf(sink string) *projectors.Congestion {
-	if sink == "search" {
-		return &d.congestion.search
-	}
-	return &d.congestion.cache
-}
-
 func (d *deployment) makeRunner(def projectors.Definition) (r *runner, err error) {
 	sink, name := sinkOf(def.Store), def.View.Name()
 	r = &runner{sink: sink, wanted: def.View}
 	cfg := projectors.Config{
 		Name: name + "." + sink, Sink: sink, Epoch: d.epoch(),
-		MaxAttempts: d.cfg.Projectors.MaxAttempts, KeepGenerations: orNone(d.cfg.Projectors.KeepGenerations),
-		VerifySample: orNone(d.cfg.Projectors.VerifySample), RebuildRate: d.cfg.Projectors.RebuildRate,
-		Congestion: d.congestionOf(sink),
-		Backoff:    backoff.Config{Min: 50 * time.Millisecond, Max: d.cfg.Projectors.BackoffMax.D()},
-		Compile:    d.compileFor(def.Store), RebuildOnRequest: !*d.cfg.Views.AutoRebuild,
+		KeepGenerations: orNone(d.cfg.Projectors.KeepGenerations), VerifySample: orNone(d.cfg.Projectors.VerifySample),
+		Compile: d.compileFor(def.Store), RebuildOnRequest: !*d.cfg.Views.AutoRebuild,
 		Serving: func(projectors.Definition) {
 			if d.serving != nil {
 				d.serving(name)
 			}
 		},
 	}
+	cfg = d.withPolicy(cfg, cfg.Name, sink)
 	if r.Runner, err = projectors.NewRunner(cfg, def.View, def.Store, d.mirror, d.journal, d.letters, d.log); err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/lanternist/lanternist/journal"
 	"github.com/lanternist/lanternist/journal/jetstream"
 	"github.com/lanternist/lanternist/journal/segments"
+	"github.com/lanternist/lanternist/projectors"
 	"github.com/lanternist/lanternist/projectors/cache"
 	"github.com/lanternist/lanternist/projectors/search"
 	"github.com/lanternist/lanternist/row"
@@ -32,7 +33,8 @@ func sourceConfig(c *config.Config) cdc.Config {
 	return s
 }
 
-func searchClient(c *config.Config) (*search.Client, error) {
+// searchClient makes the client of the cluster, if there is one. circuit may be nil.
+func searchClient(c *config.Config, circuit *projectors.Circuit) (*search.Client, error) {
 	e := c.Elasticsearch
 	if e == nil {
 		return nil, nil
@@ -41,16 +43,18 @@ func searchClient(c *config.Config) (*search.Client, error) {
 		URLs:     strings.Split(e.URL.Reveal(), ","),
 		Username: e.Username, Password: e.Password.Reveal(), APIKey: e.APIKey.Reveal(),
 		CAFile: c.Path(e.CAFile), Fingerprint: e.Fingerprint, Prefix: e.Prefix, BulkBytes: int(e.BulkBytes),
+		BulkTimeout: e.BulkTimeout.D(), Circuit: circuit,
 	})
 }
 
-func cacheClient(c *config.Config, log *slog.Logger) (*cache.Client, error) {
+// cacheClient makes the client of the Redis, if there is one. circuit may be nil.
+func cacheClient(c *config.Config, circuit *projectors.Circuit, log *slog.Logger) (*cache.Client, error) {
 	r := c.Redis
 	if r == nil {
 		return nil, nil
 	}
 	return cache.NewClient(cache.Config{
-		URL: r.URL.Reveal(), TLS: cache.TLS{CAFile: c.Path(r.CAFile)}, Prefix: *r.Prefix,
+		URL: r.URL.Reveal(), TLS: cache.TLS{CAFile: c.Path(r.CAFile)}, Prefix: *r.Prefix, Timeout: r.Timeout.D(), Circuit: circuit,
 	}, log)
 }
 
@@ -127,4 +131,21 @@ func compileViews(c *config.Config, defs []*views.Definition, catalog []*row.Sch
 		return nil, fmt.Errorf("%s", strings.Join(problems, "\n"))
 	}
 	return compiled, nil
+}
+
+// checkOverrides refuses overrides of projectors that there are not.
+func checkOverrides(c *config.Config, compiled []*views.View) error {
+	var names []string
+	for _, v := range compiled {
+		if v.Search() != nil {
+			names = append(names, v.Name()+".search")
+		}
+		if v.Cache() != nil {
+			names = append(names, v.Name()+".cache")
+		}
+	}
+	if unknown := c.UnknownProjectors(names); len(unknown) > 0 {
+		return unknown
+	}
+	return nil
 }

@@ -50,13 +50,11 @@ func (d *deployment) openPast(ctx context.Context) error {
 }
 
 func (d *deployment) asofConfig() asof.Config {
-	waits := backoff.Config{Min: 50 * time.Millisecond, Max: d.cfg.Projectors.BackoffMax.D()}
+	waits := backoff.Config{Min: d.cfg.Projectors.BackoffFirst.D(), Max: d.cfg.Projectors.BackoffMax.D()}
 	c := asof.Config{
 		Dir: besideMirror(d, "asof"), CacheSize: int64(d.cfg.Mirror.Cache), Backoff: waits,
 		Projector: func(sink string) projectors.Config {
-			return projectors.Config{
-				MaxAttempts: d.cfg.Projectors.MaxAttempts, Backoff: waits, RebuildRate: d.cfg.Projectors.RebuildRate, Congestion: d.congestionOf(sink),
-			}
+			return d.withPolicy(projectors.Config{}, "", sink)
 		},
 	}
 	if d.source != nil {

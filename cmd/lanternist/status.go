@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/lanternist/lanternist/httpapi"
+	"github.com/lanternist/lanternist/projectors"
 )
 
 type statusCmd struct {
@@ -52,6 +53,7 @@ func (c *statusCmd) print(a *app, s *httpapi.Status) error {
 	fmt.Fprintf(a.stdout, "journal  %s to %s, up to %s\n", s.Journal.First, s.Journal.Head, s.Journal.LSN)
 	printArchive(a.stdout, s.Journal.Archive)
 	fmt.Fprintf(a.stdout, "mirror   %s, up to %s\n", s.Mirror.Offset, s.Mirror.LSN)
+	printSinks(a.stdout, s.Sinks)
 	printJobs(a.stdout, s.Jobs)
 	fmt.Fprintln(a.stdout)
 	rows := make([][]string, 0, len(s.Projectors))
@@ -103,6 +105,21 @@ func printJobs(w io.Writer, jobs []httpapi.Job) {
 			line := progressLine{Kind: j.Kind, Subject: j.Subject, Reading: j.Reading, Unit: j.Unit}
 			fmt.Fprintf(w, "running  %s\n", line.text())
 		}
+	}
+}
+
+// printSinks prints which sinks do not take what is sent to them.
+func printSinks(w io.Writer, sinks []projectors.SinkStatus) {
+	for _, s := range sinks {
+		c := s.Circuit
+		if c.State == projectors.CircuitClosed && c.Reads == projectors.CircuitClosed {
+			continue
+		}
+		fmt.Fprintf(w, "%-8s circuit %s since %s", s.Sink, c.State, c.Since.Local().Format(time.DateTime))
+		if c.Reads != projectors.CircuitClosed {
+			fmt.Fprintf(w, ", reads are refused")
+		}
+		fmt.Fprintf(w, ", probed %s times: %s\n", thousands(c.Probes), c.Error)
 	}
 }
 

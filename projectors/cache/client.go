@@ -5,9 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
@@ -17,9 +20,11 @@ import (
 
 // Client is a Redis, shared by the stores of all views. It is safe for concurrent use.
 type Client struct {
-	cfg   Config
-	redis redis.UniversalClient
-	log   *slog.Logger
+	cfg       Config
+	redis     redis.UniversalClient
+	log       *slog.Logger
+	size      *projectors.WriteSize
+	pushbacks atomic.Uint64 // times that Redis did not answer a write in time, or was busy
 }
 
 // quiet stops the Redis library from writing to standard error what it also returns as errors.
@@ -33,8 +38,12 @@ func NewClient(cfg Config, log *slog.Logger) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{cfg: cfg, redis: rdb, log: log}, nil
+	most := cfg.PipelineSize * cfg.BatchBytes
+	return &Client{cfg: cfg, redis: rdb, log: log, size: projectors.NewWriteSize(pipelineBytesLeast, most, most)}, nil
 }
+
+// WriteBytes is how many bytes of documents are sent together now.
+func (c *Client) WriteBytes() int { return c.size.Bytes() }
 
 // Close closes the connections. Operations under way fail.
 func (c *Client) Close() error { return c.redis.Close() }
@@ -87,6 +96,8 @@ func classify(operation string, err error) error {
 		return projectors.Fatalf("check user and password in redis.url", "%s: %w", operation, err)
 	case redis.IsPermissionError(err):
 		return projectors.Fatalf("give the user the commands on keys with the prefix (+@all ~prefix*)", "%s: %w", operation, err)
+	case redis.HasErrorPrefix(err, "Protocol error: invalid bulk length"), redis.HasErrorPrefix(err, "string exceeds maximum allowed size"):
+		return projectors.Permanentf("%s: more than Redis takes in one value (proto-max-bulk-len): %w", operation, err)
 	case redis.HasErrorPrefix(err, "WRONGTYPE"):
 		return projectors.Fatalf("another program uses keys with this prefix: choose another redis.prefix", "%s: %w", operation, err)
 	case redis.HasErrorPrefix(err, "unknown command"):
@@ -94,5 +105,19 @@ func classify(operation string, err error) error {
 	case redis.HasErrorPrefix(err, "MOVED"), redis.HasErrorPrefix(err, "CROSSSLOT"):
 		return projectors.Fatalf("this Redis is a cluster: write redis+cluster:// in redis.url", "%s: %w", operation, err)
 	}
-	return fmt.Errorf("%s: %w", operation, err)
+	err = fmt.Errorf("%s: %w", operation, err)
+	if !answered(err) {
+		return projectors.Unanswered(err)
+	}
+	return err
+}
+
+// answered says that an error is what Redis said, or what was made of that.
+func answered(err error) bool {
+	if _, said := errors.AsType[redis.Error](err); said {
+		return true
+	}
+	_, network := errors.AsType[net.Error](err)
+	return !network && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, context.DeadlineExceeded) &&
+		!errors.Is(err, redis.ErrPoolTimeout)
 }

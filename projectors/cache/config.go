@@ -12,6 +12,8 @@ import (
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/maintnotifications"
+
+	"github.com/lanternist/lanternist/projectors"
 )
 
 // Config says which Redis, and how to use it.
@@ -31,12 +33,16 @@ type Config struct {
 	BatchBytes int
 	// BatchDocuments bounds the documents of one call of the write script. Default 128.
 	BatchDocuments int
-	// PipelineSize is how many calls of the write script are sent before their answers are awaited. Default 16.
+	// PipelineSize is how many calls of the write script are sent at most before their answers are awaited: fewer, and smaller ones,
+	// while Redis does not answer in time. Default 16.
 	PipelineSize int
 	// Timeout bounds the wait for an answer on a connection. Default 5s.
 	Timeout time.Duration
 	// PoolSize bounds the connections to one node. Default 10 per CPU.
 	PoolSize int
+	// Circuit is that of the projectors that write to this Redis. While it is open for readers, they are refused at once. Default
+	// none.
+	Circuit *projectors.Circuit
 }
 
 // TLS adds to what a rediss:// URL asks for. Paths of PEM files.
@@ -46,6 +52,9 @@ type TLS struct {
 	KeyFile    string
 	ServerName string // expects this name instead of the URL's host
 }
+
+// pipelineBytesLeast is the least size in use of what is sent together; a larger document goes alone.
+const pipelineBytesLeast = 4 << 10
 
 // Who calls decides about waiting and repeating. One retry covers a connection that the server has closed meanwhile.
 const (

@@ -44,8 +44,16 @@ func (r *Reader) of(p *pointer) *Reader {
 	return r
 }
 
-// Get returns the document with the id, or ErrNotFound, or ErrUnavailable.
-func (r *Reader) Get(ctx context.Context, id string) (Document, error) {
+// Get returns the document with the id, or ErrNotFound, or ErrUnavailable, or a *projectors.OpenError.
+func (r *Reader) Get(ctx context.Context, id string) (doc Document, err error) {
+	err = r.store.client.cfg.Circuit.Read(ctx, func() error {
+		doc, err = r.get(ctx, id)
+		return err
+	})
+	return doc, err
+}
+
+func (r *Reader) get(ctx context.Context, id string) (Document, error) {
 	doc, state, err := r.store.Get(ctx, id)
 	if err != nil {
 		return Document{}, err
@@ -67,7 +75,15 @@ func (r *Reader) Get(ctx context.Context, id string) (Document, error) {
 }
 
 // Lookup returns a page of the documents that have the value in a declared lookup, ordered by id as text. See Store.Lookup.
-func (r *Reader) Lookup(ctx context.Context, lookup, value, after string, limit int) (Page, error) {
+func (r *Reader) Lookup(ctx context.Context, lookup, value, after string, limit int) (page Page, err error) {
+	err = r.store.client.cfg.Circuit.Read(ctx, func() error {
+		page, err = r.lookup(ctx, lookup, value, after, limit)
+		return err
+	})
+	return page, err
+}
+
+func (r *Reader) lookup(ctx context.Context, lookup, value, after string, limit int) (Page, error) {
 	found, err := r.store.lookUp(ctx, lookup, value, after, limit)
 	page, p := found.Page, found.of
 	if err != nil || len(page.Missing) == 0 {
@@ -143,7 +159,7 @@ func (r *Reader) refill(ctx context.Context, p *pointer, version event.Offset, d
 		return
 	}
 	docs = slices.DeleteFunc(slices.Clone(docs), func(d views.Document) bool { return d.Body == nil })
-	if err := g.write(ctx, version, docs); err != nil {
+	if _, err := g.write(ctx, version, docs); err != nil {
 		r.store.client.log.Debug("expired documents not put back", "view", r.store.view, "documents", len(docs), "error", err)
 	}
 }

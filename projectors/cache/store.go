@@ -56,6 +56,9 @@ func (c *Client) Store(view View) *Store {
 	return s
 }
 
+// Pushbacks counts how often Redis did not answer a write in time, or was busy.
+func (s *Store) Pushbacks() uint64 { return s.client.pushbacks.Load() }
+
 func (s *Store) liveKey() string        { return s.key + "live" }
 func (s *Store) generationsKey() string { return s.key + "generations" }
 

@@ -2,6 +2,8 @@ package cache
 
 import (
 	"context"
+	"errors"
+	"time"
 	"unsafe"
 
 	"github.com/redis/go-redis/v9"
@@ -11,7 +13,8 @@ import (
 	"github.com/lanternist/lanternist/views"
 )
 
-// Write puts and deletes documents. Redis refuses no document of its own, so there are no failures but that of the call.
+// Write puts and deletes documents. When an error that waiting may mend comes after some of them were written, it is that of the
+// others: else a Redis so slow that no call of all of them comes to its end would be sent the same documents for ever.
 func (g *generation) Write(ctx context.Context, version event.Offset, docs []views.Document) ([]projectors.Failure, error) {
 	for {
 		highest := g.highest.Load()
@@ -19,33 +22,62 @@ func (g *generation) Write(ctx context.Context, version event.Offset, docs []vie
 			break
 		}
 	}
-	return nil, g.store.classify("write documents", g.write(ctx, version, docs))
+	done, err := g.write(ctx, version, docs)
+	err = g.store.classify("write documents", err)
+	if err == nil || done == 0 || ctx.Err() != nil || projectors.Class(err) != projectors.Transient || errors.Is(err, projectors.ErrLost) {
+		return nil, err
+	}
+	var failures []projectors.Failure
+	for i := done; i < len(docs); i++ {
+		failures = append(failures, projectors.Failure{Index: i, Err: err})
+	}
+	return failures, nil
 }
 
-func (g *generation) write(ctx context.Context, version event.Offset, docs []views.Document) error {
-	cfg := &g.store.client.cfg
+// write writes documents in their order and says how many were.
+func (g *generation) write(ctx context.Context, version event.Offset, docs []views.Document) (done int, err error) {
 	for i := range docs {
 		if docs[i].Body != nil && len(docs[i].Lookups) != len(g.record.Lookups) {
-			return projectors.Fatalf("rebuild the view", "document %s has %d lookups, generation %d was created with %d",
+			return 0, projectors.Fatalf("rebuild the view", "document %s has %d lookups, generation %d was created with %d",
 				docs[i].ID, len(docs[i].Lookups), g.number, len(g.record.Lookups))
 		}
 	}
-	for len(docs) > 0 {
+	for done < len(docs) {
 		if g.lost.Load() {
-			return g.lose()
+			return done, g.lose()
 		}
-		seen := g.seen.Load()
-		calls := make([]call, 0, cfg.PipelineSize)
-		for len(docs) > 0 && len(calls) < cfg.PipelineSize {
-			n := batchLen(docs, cfg.BatchDocuments, cfg.BatchBytes)
-			calls = append(calls, g.call(version, seen, docs[:n]))
-			docs = docs[n:]
+		n, err := g.writeSome(ctx, version, docs[done:])
+		if err != nil {
+			return done, err
 		}
-		if err := g.send(ctx, seen, calls); err != nil {
-			return err
-		}
+		done += n
 	}
-	return nil
+	return done, nil
+}
+
+// writeSome writes as many documents as are sent together now.
+func (g *generation) writeSome(ctx context.Context, version event.Offset, docs []views.Document) (n int, err error) {
+	cfg, room := &g.store.client.cfg, g.store.client.size
+	seen, most := g.seen.Load(), room.Bytes()
+	calls, sent := make([]call, 0, cfg.PipelineSize), 0
+	for n < len(docs) && len(calls) < cfg.PipelineSize && (sent == 0 || sent < most) {
+		size := batchLen(docs[n:], cfg.BatchDocuments, min(cfg.BatchBytes, most))
+		for i := range docs[n : n+size] {
+			sent += sizeValue(&docs[n+i])
+		}
+		calls = append(calls, g.call(version, seen, docs[n:n+size]))
+		n += size
+	}
+	began := time.Now()
+	err = g.send(ctx, seen, calls)
+	switch {
+	case err == nil:
+		room.Accepted(sent, time.Since(began))
+	case ctx.Err() == nil && (!answered(err) || redis.HasErrorPrefix(err, "BUSY")):
+		room.Refused(sent)
+		g.store.client.pushbacks.Add(1)
+	}
+	return n, err
 }
 
 // batchLen is how many of docs, at least one, go into one call of the script.

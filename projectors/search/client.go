@@ -21,6 +21,7 @@ import (
 	"github.com/elastic/elastic-transport-go/v8/elastictransport"
 	"github.com/elastic/go-elasticsearch/v8"
 
+	"github.com/lanternist/lanternist/projectors"
 	"github.com/lanternist/lanternist/views"
 )
 
@@ -30,7 +31,7 @@ type Client struct {
 	elastic   *elasticsearch.BaseClient
 	http      *http.Transport
 	nodes     string // for messages, without secrets
-	size      *bulkSize
+	size      *projectors.WriteSize
 	pushbacks atomic.Uint64 // times that the cluster had no room
 	buffers   sync.Pool     // *chunk
 	cursors   *cursorSet
@@ -62,7 +63,7 @@ func NewClient(cfg Config) (*Client, error) {
 			WriteBufferSize:     64 << 10,
 			ReadBufferSize:      64 << 10,
 		},
-		size:    newBulkSize(bulkBytesMin, cfg.BulkBytes),
+		size:    projectors.NewWriteSize(bulkBytesLeast, bulkBytesStart, cfg.BulkBytes),
 		cursors: newCursorSet(cfg.MaxCursors),
 	}
 	urls := make([]string, len(cfg.URLs))
@@ -97,6 +98,9 @@ func NewClient(cfg Config) (*Client, error) {
 	}
 	return c, nil
 }
+
+// WriteBytes is how large a bulk request is made now.
+func (c *Client) WriteBytes() int { return c.size.Bytes() }
 
 // tls is the TLS configuration for https URLs.
 func (c Config) tls() (*tls.Config, error) {

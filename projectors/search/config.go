@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"github.com/lanternist/lanternist/projectors"
 )
 
 // Config says how Elasticsearch is reached and how it is written to. Secrets are given resolved; they are
@@ -46,6 +48,9 @@ type Config struct {
 	// Compress sends request bodies in gzip and asks for answers in gzip: less network for more CPU. Default: false.
 	Compress bool
 
+	// Circuit is that of the projectors that write to the cluster. While it is open for readers, they are refused at once. Default: none.
+	Circuit *projectors.Circuit
+
 	// CursorTTL is how long a cursor stays good after each page: the keep-alive of its point in time. At most 10m. Default: 2m.
 	CursorTTL time.Duration
 	// MaxCursors is how many points in time may be open for cursors; beyond it the one used longest ago is closed and its cursor
@@ -55,8 +60,11 @@ type Config struct {
 
 const (
 	bulkBytesMin = 64 << 10
-	bulkBytesMax = 64 << 20
-	cursorTTLMax = 10 * time.Minute
+	// bulkBytesLeast is the least size in use; a larger document goes alone.
+	bulkBytesLeast = 16 << 10
+	bulkBytesStart = 1 << 20
+	bulkBytesMax   = 64 << 20
+	cursorTTLMax   = 10 * time.Minute
 )
 
 // withDefaults is the configuration in force.

@@ -40,6 +40,11 @@ func (e *statusError) Error() string {
 // fromElasticsearch says whether the answer has an error object of Elasticsearch.
 func (e *statusError) fromElasticsearch() bool { return e.kind != "" && e.kind != kindProxy }
 
+// Is says that Elasticsearch did not answer: a proxy did, who could not reach it.
+func (e *statusError) Is(target error) bool {
+	return target == projectors.ErrUnanswered && e.kind == kindProxy && e.status >= http.StatusBadGateway
+}
+
 // kindProxy is the kind of an answer that Elasticsearch did not give.
 const kindProxy = "proxy"
 
@@ -51,6 +56,9 @@ type unreachableError struct {
 
 func (e *unreachableError) Error() string { return fmt.Sprintf("reach %s: %v", e.nodes, e.err) }
 func (e *unreachableError) Unwrap() error { return e.err }
+
+// Is says that there was no answer.
+func (e *unreachableError) Is(target error) bool { return target == projectors.ErrUnanswered }
 
 // cause is an error object of Elasticsearch's answers.
 type cause struct {
@@ -144,6 +152,8 @@ func classify(err error) error {
 		return err
 	}
 	switch {
+	case status.kind == "cluster_block_exception": // somebody, or Elasticsearch itself when disks are full, lifts it again
+		return err
 	case status.status == http.StatusUnauthorized:
 		return projectors.Fatalf(hintCredentials, "%w", err)
 	case status.status == http.StatusForbidden:

@@ -11,7 +11,11 @@ func (s *Store) Get(ctx context.Context, id string) (Hit, bool, error) {
 	if id == "" || id == checkpointID || len(id) > idBytesMax {
 		return Hit{}, false, nil
 	}
-	doc, err := s.client.get(ctx, s.names.alias, id)
+	var doc stored
+	err := s.client.cfg.Circuit.Read(ctx, func() (err error) {
+		doc, err = s.client.get(ctx, s.names.alias, id)
+		return err
+	})
 	if err != nil {
 		return Hit{}, false, fmt.Errorf("get %s/%s: %w", s.view, id, readError(err))
 	}

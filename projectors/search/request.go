@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"net/url"
 	"time"
+
+	"github.com/lanternist/lanternist/projectors"
 )
 
 // replyBytesMax bounds one answer: 10,000 hits of 25 KiB.
@@ -69,7 +71,7 @@ func (c *Client) exchange(req *http.Request, reply *bytes.Buffer) error {
 	defer res.Body.Close()
 	n, err := reply.ReadFrom(io.LimitReader(res.Body, replyBytesMax+1))
 	if err != nil {
-		return fmt.Errorf("read answer: %w", err)
+		return projectors.Unanswered(fmt.Errorf("read answer: %w", err))
 	}
 	if n > replyBytesMax {
 		return fmt.Errorf("answer is larger than %d bytes", replyBytesMax)

@@ -9,8 +9,16 @@ import (
 )
 
 // Search answers a query from the live generation. Errors wrap ErrBadQuery, ErrCursorExpired or ErrNotReady where these apply; others
-// are classified like those of writes.
-func (s *Store) Search(ctx context.Context, q Query) (*Result, error) {
+// are classified like those of writes, or are a *projectors.OpenError.
+func (s *Store) Search(ctx context.Context, q Query) (result *Result, err error) {
+	err = s.client.cfg.Circuit.Read(ctx, func() error {
+		result, err = s.find(ctx, q)
+		return err
+	})
+	return result, err
+}
+
+func (s *Store) find(ctx context.Context, q Query) (*Result, error) {
 	if q.Cursor != "" {
 		owner, err := s.ofCursor(s, q.Cursor)
 		if err != nil {

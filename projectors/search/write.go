@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,7 +36,8 @@ type write struct {
 	mu       sync.Mutex
 	next     int // first document that is in no chunk yet
 	failures []projectors.Failure
-	newer    []int // documents that the index holds in a newer version
+	newer    []int  // documents that the index holds in a newer version
+	answered []bool // by document, when there is more than one request: applied, or named in failures
 }
 
 // Write implements projectors.Generation.
@@ -54,16 +56,53 @@ func (w *write) run(ctx context.Context) error {
 	if w.done() { // the common case: one request
 		return w.finish(ctx, first)
 	}
-	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return w.work(ctx, first) })
+	w.answered = make([]bool, len(w.docs))
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.Go(func() error { return w.work(groupCtx, first) })
 	for range w.client.cfg.BulkWorkers - 1 {
 		group.Go(func() error {
 			c := w.client.chunk()
 			w.fill(c)
-			return w.work(ctx, c)
+			return w.work(groupCtx, c)
 		})
 	}
-	return group.Wait()
+	err := group.Wait()
+	if err != nil && ctx.Err() == nil && w.partly(err) {
+		return nil
+	}
+	return err
+}
+
+// partly names the documents that no request was answered for, when others were, and the error is one that waiting may mend: else a
+// cluster that is so slow that each Write has a request without an answer would be sent the same documents for ever.
+func (w *write) partly(err error) bool {
+	if projectors.Class(err) != projectors.Transient || !slices.Contains(w.answered, true) {
+		return false
+	}
+	for _, f := range w.failures {
+		w.answered[f.Index] = true
+	}
+	for i, answered := range w.answered {
+		if !answered {
+			w.failures = append(w.failures, projectors.Failure{Index: i, Err: err})
+		}
+	}
+	return true
+}
+
+// took notes which documents a request was answered for.
+func (w *write) took(c *chunk, again []int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.answered == nil {
+		return
+	}
+	for _, i := range c.index {
+		w.answered[i] = true
+	}
+	for _, i := range again {
+		w.answered[i] = false
+	}
 }
 
 // work sends c and then chunk after chunk until no document is left.
@@ -87,7 +126,7 @@ func (w *write) done() bool {
 
 // fill puts the next documents into c, up to the size in use, and sets aside those that cannot be sent at all.
 func (w *write) fill(c *chunk) {
-	target := w.client.size.target()
+	target := w.client.size.Bytes()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	size := 0
@@ -130,7 +169,7 @@ func (w *write) finish(ctx context.Context, c *chunk) error {
 		}
 		switch status := statusOf(err); {
 		case status == http.StatusRequestEntityTooLarge:
-			w.client.size.refused(sent)
+			w.client.size.Refused(sent)
 			return w.split(ctx, c, err)
 		case status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable:
 			out.again, out.refused = append(out.again[:0], c.index...), err
@@ -138,10 +177,11 @@ func (w *write) finish(ctx context.Context, c *chunk) error {
 			return err
 		}
 		w.name(out.failures)
+		w.took(c, out.again)
 		if len(out.again) == 0 {
 			return nil
 		}
-		w.client.size.refused(sent)
+		w.client.size.Refused(sent)
 		w.client.pushbacks.Add(1)
 		if attempt == bulkAttempts {
 			if err != nil {
@@ -205,14 +245,14 @@ func (w *write) send(ctx context.Context, c *chunk) (reusable bool, out outcome,
 	reusable = body.readers.Load() == 0
 	if err != nil {
 		if errors.Is(err, context.DeadlineExceeded) {
-			w.client.size.refused(len(c.body))
+			w.client.size.Refused(len(c.body))
 		}
 		if statusOf(err) == http.StatusRequestEntityTooLarge {
 			return reusable, out, err
 		}
 		return reusable, out, classify(err)
 	}
-	w.client.size.accepted(len(c.body), time.Since(began))
+	w.client.size.Accepted(len(c.body), time.Since(began))
 	out, err = readReply(c.reply.Bytes(), c.index)
 	w.outdated(out.newer)
 	return reusable, out, err

@@ -262,7 +262,7 @@ func TestLargeWriteKeepsItsBounds(t *testing.T) {
 		return false
 	})
 	c.cfg.BulkWorkers = workers
-	c.size = newBulkSize(4<<10, 64<<10)
+	c.size = projectors.NewWriteSize(4<<10, 4<<10, 64<<10)
 	s, g := orders(t, c)
 	docs := many(20_000)
 	put(t, g, 5, docs...)
@@ -279,7 +279,7 @@ func TestLargeWriteKeepsItsBounds(t *testing.T) {
 	if got := found(t, s, Query{After: 5, ExactTotal: true}).Total; got != int64(len(docs)) {
 		t.Errorf("%d documents, want %d", got, len(docs))
 	}
-	if got := c.size.target(); got <= 4<<10 {
+	if got := c.size.Bytes(); got <= 4<<10 {
 		t.Errorf("the size did not grow: %d", got)
 	}
 }
@@ -339,33 +339,6 @@ func TestWriteEndsWithItsContext(t *testing.T) {
 		}
 	case <-time.After(10 * time.Second):
 		t.Fatal("write did not end with its context")
-	}
-}
-
-func TestBulkSize(t *testing.T) {
-	s := newBulkSize(64<<10, 8<<20)
-	if s.target() != 1<<20 {
-		t.Fatalf("begins with %d", s.target())
-	}
-	for range 20 {
-		s.accepted(s.target(), 10*time.Millisecond)
-	}
-	if s.target() != 8<<20 {
-		t.Errorf("grew to %d, want the maximum", s.target())
-	}
-	s.accepted(1000, time.Millisecond) // a small request says nothing
-	if s.target() != 8<<20 {
-		t.Errorf("changed to %d by a small request", s.target())
-	}
-	s.accepted(8<<20, 5*time.Second)
-	if s.target() != 4<<20 {
-		t.Errorf("%d after a slow request, want half", s.target())
-	}
-	for range 20 {
-		s.refused(s.target())
-	}
-	if s.target() != 64<<10 {
-		t.Errorf("shrank to %d, want the minimum", s.target())
 	}
 }
 
