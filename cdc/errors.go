@@ -19,8 +19,16 @@ var (
 	ErrSlotUnusable = errors.New("replication slot is not usable")
 	// ErrSlotBusy: another connection held the slot for longer than Config.SlotTimeout.
 	ErrSlotBusy = errors.New("replication slot is in use")
-	// ErrSourceChanged: the server that answers is not the one that the stream began with.
-	ErrSourceChanged = errors.New("source is another database system or timeline")
+	// ErrSourceChanged: the server that answers is not the one that the stream began with, or the database or its history
+	// is another one.
+	ErrSourceChanged = errors.New("source is another one")
+	// ErrPublicationChanged: the publication was dropped, and perhaps created again. What was committed in between may never be sent.
+	ErrPublicationChanged = errors.New("publication is not the one that the stream began with")
+	// ErrPromoted: the server goes on with the stream's history under a new timeline, as after a failover. A stream that begins
+	// anew, with what is durable, loses nothing.
+	ErrPromoted = errors.New("source goes on under a new timeline")
+	// ErrStandby: the server is in recovery. It passes: a Reader tries again.
+	ErrStandby = errors.New("source is a standby")
 	// ErrProtocol: the server sent what the reader does not understand.
 	ErrProtocol = errors.New("unexpected replication message")
 )
@@ -41,7 +49,7 @@ func retryable(err error) bool {
 		return false
 	}
 	for _, permanent := range []error{
-		ErrSlotMissing, ErrSlotAhead, ErrSlotLost, ErrSlotUnusable, ErrSlotBusy, ErrSourceChanged, ErrProtocol,
+		ErrSlotMissing, ErrSlotAhead, ErrSlotLost, ErrSlotUnusable, ErrSlotBusy, ErrSourceChanged, ErrPublicationChanged, ErrPromoted, ErrProtocol,
 	} {
 		if errors.Is(err, permanent) {
 			return false

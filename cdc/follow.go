@@ -62,20 +62,18 @@ func closeConn(conn *pgconn.PgConn) {
 // start checks that the server and the slot are those that the stream belongs to, and starts the stream. It
 // returns how often the server wants to hear from the reader.
 func (r *Reader) start(ctx context.Context, conn *pgconn.PgConn, catalog *pgx.Conn) (time.Duration, error) {
-	identity, err := pglogrepl.IdentifySystem(ctx, conn)
-	if err != nil {
-		return 0, fmt.Errorf("identify system: %w", err)
-	}
-	if was := r.identity; was.SystemID != "" && (was.SystemID != identity.SystemID || was.Timeline != identity.Timeline) {
-		return 0, fmt.Errorf("system %s timeline %d, was %s timeline %d: %w",
-			identity.SystemID, identity.Timeline, was.SystemID, was.Timeline, ErrSourceChanged)
-	}
-	r.identity = identity
-	slot, err := ReadSlot(ctx, catalog, r.cfg.Slot)
+	state, err := look(ctx, r.cfg, conn, catalog)
 	if err != nil {
 		return 0, err
 	}
-	if err := slot.usable(identity.DBName); err != nil {
+	slot := state.Slot
+	if slot == nil {
+		return 0, fmt.Errorf("slot %s: %w", r.cfg.Slot, ErrSlotMissing)
+	}
+	if err := slot.usable(state.Database); err != nil {
+		return 0, err
+	}
+	if err := r.recognize(state); err != nil {
 		return 0, err
 	}
 	at := r.assembler.position

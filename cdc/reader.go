@@ -32,7 +32,7 @@ type Reader struct {
 	// The rest belongs to the goroutine of Run.
 	assembler  *assembler
 	registered map[uint32]*row.Schema // by table, what the registrar gave last
-	identity   pglogrepl.IdentifySystemResult
+	source     Source                 // that the stream belongs to; the first that answered unless Expect said it
 }
 
 // Stats is what a Reader knows about itself.
@@ -63,6 +63,10 @@ func NewReader(cfg Config, schemas SchemaRegistrar, log *slog.Logger) (*Reader, 
 	}
 	return &Reader{cfg: cfg, schemas: schemas, log: log, feedback: newFeedback(), registered: map[uint32]*row.Schema{}}, nil
 }
+
+// Expect says which source the stream belongs to, before Run. Another one that answers later is refused. Without it the first
+// that answers is the one.
+func (r *Reader) Expect(s Source) { r.source = s }
 
 // Acknowledge tells the server that everything committed before lsn is durable here, so that it never has to
 // be sent again: the EndLSN of a transaction, or the WALEnd of a Delivery when nothing delivered before it is

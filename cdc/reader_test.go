@@ -477,7 +477,7 @@ func TestReaderReturnsWhatTimeCannotCure(t *testing.T) {
 		s.setup()
 		s.Exec(`INSERT INTO t VALUES (1, 'a')`, `DROP PUBLICATION lanternist`, `INSERT INTO t VALUES (2, 'a')`)
 		err := s.runUntilItEnds(cdc.Start{})
-		if err == nil || !strings.Contains(err.Error(), `publication "lanternist" does not exist`) {
+		if !errors.Is(err, cdc.ErrPublicationChanged) || !strings.Contains(err.Error(), `publication lanternist does not exist`) {
 			t.Errorf("Run = %v, want that the publication does not exist", err)
 		}
 	})

@@ -19,6 +19,8 @@ type Source struct {
 	SystemID         string // decimal, 64 bits
 	Timeline         int32
 	Database         string
+	DatabaseOID      uint32
+	PublicationOID   uint32
 	ServerVersion    int           // 150004 for 15.4
 	WALSenderTimeout time.Duration // 0: none
 	Slot             string
@@ -47,28 +49,31 @@ func Setup(ctx context.Context, cfg Config) (*Source, error) {
 		return nil, err
 	}
 	defer closeConn(repl)
-	identity, err := pglogrepl.IdentifySystem(ctx, repl)
+	state, err := look(ctx, cfg, repl, conn)
 	if err != nil {
-		return nil, fmt.Errorf("identify system: %w", err)
-	}
-	s := &Source{SystemID: identity.SystemID, Timeline: identity.Timeline, Database: identity.DBName, Slot: cfg.Slot}
-	if s.ServerVersion, err = serverVersion(repl); err != nil {
 		return nil, err
+	}
+	s := &Source{
+		SystemID: state.SystemID, Timeline: state.Timeline, Database: state.Database, DatabaseOID: state.DatabaseOID,
+		ServerVersion: state.ServerVersion, Slot: cfg.Slot,
+	}
+	if state.Publication != nil {
+		s.PublicationOID = state.Publication.OID
 	}
 	if s.WALSenderTimeout, err = senderTimeout(ctx, conn); err != nil {
 		return nil, err
 	}
-	slot, err := ReadSlot(ctx, conn, cfg.Slot)
 	switch {
-	case err == nil:
-		s.ConfirmedFlush = slot.ConfirmedFlush
-		return s, slot.usable(s.Database)
-	case !errors.Is(err, ErrSlotMissing) || !cfg.CreateSlot:
-		return nil, err
+	case state.Slot != nil:
+		s.ConfirmedFlush = state.Slot.ConfirmedFlush
+		if err := state.Slot.usable(s.Database); err != nil {
+			return s, err
+		}
+		return s, keepForFailover(ctx, cfg, repl, state)
+	case !cfg.CreateSlot:
+		return nil, fmt.Errorf("slot %s: %w", cfg.Slot, ErrSlotMissing)
 	}
-	created, err := createSlot(ctx, cfg, repl, cfg.Slot, pglogrepl.CreateReplicationSlotOptions{
-		Mode: pglogrepl.LogicalReplication, SnapshotAction: "NOEXPORT_SNAPSHOT",
-	})
+	created, err := createStreamSlot(ctx, cfg, repl, state.ServerVersion)
 	if err != nil {
 		return nil, err
 	}
@@ -86,15 +91,22 @@ type newSlot struct {
 // open at that moment; that wait is bounded by Config.CreateTimeout, after which the error names who is waited
 // for, and the slot is not left behind.
 func createSlot(ctx context.Context, cfg Config, conn *pgconn.PgConn, name string, options pglogrepl.CreateReplicationSlotOptions) (newSlot, error) {
+	return createSlotBy(ctx, cfg, conn, name, func() (pglogrepl.CreateReplicationSlotResult, error) {
+		// The command is cancelled by a request, not by ctx: breaking the connection would leave the server
+		// creating the slot.
+		return pglogrepl.CreateReplicationSlot(context.Background(), conn, name, plugin, options)
+	})
+}
+
+// createSlotBy is createSlot by a command of the caller's.
+func createSlotBy(ctx context.Context, cfg Config, conn *pgconn.PgConn, name string, command func() (pglogrepl.CreateReplicationSlotResult, error)) (newSlot, error) {
 	type answer struct {
 		result pglogrepl.CreateReplicationSlotResult
 		err    error
 	}
 	answered := make(chan answer, 1)
 	go func() {
-		// The command is cancelled by a request, not by ctx: breaking the connection would leave the server
-		// creating the slot.
-		result, err := pglogrepl.CreateReplicationSlot(context.Background(), conn, name, plugin, options)
+		result, err := command()
 		answered <- answer{result, err}
 	}()
 	timer := time.NewTimer(cfg.CreateTimeout)
