@@ -22,7 +22,7 @@ func (e *Event) AppendID(dst []byte, source Source) []byte {
 
 // AppendSubject appends what the event is about: "public.orders/42", with the parts of a composite key joined
 // by commas and percent-escaped; "public.orders" when it is about the whole table or the row's key is not
-// known; the prefix of a message.
+// known; the prefix of a message; "lanternist.gap" of a gap.
 func (e *Event) AppendSubject(dst []byte) []byte {
 	if e.Schema == nil {
 		return append(dst, e.Prefix...)
@@ -82,7 +82,7 @@ func (e *Event) keyed() (row.Row, bool) {
 //	subject         "public.orders/42"; see AppendSubject
 //	key             the primary key's columns and values; null when there is none
 //	data            of a row: see below; of a message: {"prefix", "content"}, or {"prefix", "content_base64"} when
-//	                the content is not UTF-8
+//	                the content is not UTF-8; of a gap: see GapInfo
 //	metadata        null: what the transaction said of itself
 //	correlation_id  null
 //	causation_id    null
@@ -148,8 +148,11 @@ func (e *Event) appendKey(dst []byte) []byte {
 
 // appendData appends the event's data.
 func (e *Event) appendData(dst []byte) []byte {
-	if e.Op == Message {
+	switch e.Op {
+	case Message:
 		return e.appendMessage(dst)
+	case Gap:
+		return append(dst, e.Content...) // JSON of ours; see GapOf
 	}
 	dst = append(dst, `{"before":`...)
 	dst = appendRow(dst, e.Schema, e.Before, e.BeforeComplete)

@@ -47,6 +47,7 @@ const (
 	Delete   Op = 'D'
 	Truncate Op = 'T'
 	Message  Op = 'M' // pg_logical_emit_message
+	Gap      Op = 'G' // what was committed before it, since the event before it, is not in the journal
 )
 
 // Transaction is what Postgres says of the transaction that an event belongs to.
@@ -57,13 +58,13 @@ type Transaction struct {
 	CommitTime time.Time     // the source's clock, microseconds
 }
 
-// Event is one change of one row, one TRUNCATE of one table, or one logical message.
+// Event is one change of one row, one TRUNCATE of one table, one logical message, or a gap: see GapOf.
 type Event struct {
 	Offset      Offset       // 0 until it is in the journal
 	Transaction *Transaction // shared by all events of the transaction in one batch
 	Ordinal     uint32       // place in the transaction, from 0
 	Op          Op
-	Schema      *row.Schema // of Before and After; nil for a Message
+	Schema      *row.Schema // of Before and After; nil for a Message and a Gap
 	// Before is the row as it was: complete when the mirror knew it, else only the columns of the replica
 	// identity (the others null), else nil. BeforeComplete tells.
 	Before         row.Row
@@ -72,6 +73,6 @@ type Event struct {
 	// while the table's initial load had not yet reached the row.
 	After row.Row
 
-	Prefix  string // of a Message
-	Content []byte // of a Message
+	Prefix  string // of a Message; GapPrefix of a Gap
+	Content []byte // of a Message; of a Gap what GapOf reads
 }

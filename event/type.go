@@ -4,11 +4,14 @@ import "github.com/lanternist/lanternist/row"
 
 // Type is the type of an event made of a change of kind op of a table: "orders.created", ".updated",
 // ".deleted", ".truncated". A table outside the namespace public has it in front: "sales.orders.created".
-// A logical message is "message".
+// A logical message is "message", a gap "gap".
 func Type(op Op, s *row.Schema) string { return string(AppendType(nil, op, s)) }
 
 // AppendType appends what Type returns.
 func AppendType(dst []byte, op Op, s *row.Schema) []byte {
+	if op == Gap {
+		return append(dst, "gap"...)
+	}
 	if op == Message || s == nil {
 		return append(dst, "message"...)
 	}
@@ -34,6 +37,8 @@ func (op Op) past() string {
 		return "truncated"
 	case Message:
 		return "message"
+	case Gap:
+		return "gap"
 	default:
 		return "unknown"
 	}
@@ -52,6 +57,8 @@ func (op Op) String() string {
 		return "truncate"
 	case Message:
 		return "message"
+	case Gap:
+		return "gap"
 	default:
 		return "op(" + string(rune(op)) + ")"
 	}

@@ -92,16 +92,9 @@ func (p *Pump) Run(ctx context.Context) error {
 func (p *Pump) start(ctx context.Context) (cdc.Start, error) {
 	head := p.journal.Head()
 	start := cdc.Start{CommitLSN: head.CommitLSN, Ordinal: head.Ordinal, Complete: head.Complete, EndLSN: head.EndLSN}
-	text, ok, err := p.control.Get(ctx, keyAcknowledged)
-	if err != nil {
-		return start, fmt.Errorf("read acknowledged position: %w", err)
-	}
-	if ok {
-		lsn, err := pglogrepl.ParseLSN(string(text))
-		if err != nil {
-			return start, fmt.Errorf("read acknowledged position %q: %w", text, err)
-		}
-		p.acknowledged = lsn
+	var err error
+	if p.acknowledged, err = Acknowledged(ctx, p.control); err != nil {
+		return start, err
 	}
 	start.EndLSN = max(start.EndLSN, p.acknowledged)
 	if start.EndLSN == 0 {
@@ -267,6 +260,9 @@ func CatchUp(ctx context.Context, j *journal.Journal, m *mirror.Mirror) error {
 		b, err := j.Read(ctx, seq)
 		if err != nil {
 			return fmt.Errorf("catch mirror up: %w", err)
+		}
+		if err := crossGap(m, b); err != nil {
+			return fmt.Errorf("catch mirror up with batch %d: %w", seq, err)
 		}
 		if err := apply(m, b); err != nil {
 			return fmt.Errorf("catch mirror up with batch %d: %w", seq, err)

@@ -164,11 +164,11 @@ func (d *decoder) event(e *event.Event, expected uint32) error {
 // check refuses events that say something that does not go together.
 func check(op event.Op, flags byte, schema bool) error {
 	switch op {
-	case event.Insert, event.Update, event.Delete, event.Truncate, event.Message:
+	case event.Insert, event.Update, event.Delete, event.Truncate, event.Message, event.Gap:
 	default:
 		return fmt.Errorf("%w: event of unknown kind %q", ErrMalformed, byte(op))
 	}
-	if message := op == event.Message; message != (flags&eventMessage != 0) || message == schema {
+	if message := op == event.Message || op == event.Gap; message != (flags&eventMessage != 0) || message == schema {
 		return fmt.Errorf("%w: %s has flags %x and a table definition: %t", ErrMalformed, op, flags, schema)
 	}
 	return nil

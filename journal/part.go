@@ -101,7 +101,8 @@ func appendEvent(dst []byte, e *event.Event, expected uint32) []byte {
 	if e.After != nil {
 		flags |= eventAfter
 	}
-	if e.Op == event.Message {
+	message := e.Op == event.Message || e.Op == event.Gap
+	if message {
 		flags |= eventMessage
 	}
 	if e.Schema != nil {
@@ -118,7 +119,7 @@ func appendEvent(dst []byte, e *event.Event, expected uint32) []byte {
 		dst = binary.AppendUvarint(dst, uint64(len(e.After)))
 		dst = append(dst, e.After...)
 	}
-	if e.Op == event.Message {
+	if message {
 		dst = binary.AppendUvarint(dst, uint64(len(e.Prefix)))
 		dst = append(dst, e.Prefix...)
 		dst = binary.AppendUvarint(dst, uint64(len(e.Content)))

@@ -176,6 +176,9 @@ func (r *round) batch(ctx context.Context, batch *journal.Batch) error {
 			}
 			r.f.events++
 			r.since++
+			if ev.Op == event.Gap {
+				return fmt.Errorf("there is a gap in the journal at %s: %w", ev.Offset, errCannotFollow)
+			}
 			if ev.Schema == nil || !r.f.def.tables[ev.Schema.OID] {
 				continue
 			}

@@ -10,7 +10,7 @@ import (
 )
 
 // Filter says which events are wanted. The zero value wants all of them. An event must be of one of the tables, when any are
-// named, and of one of the types, when any are.
+// named, and of one of the types, when any are. Gaps are wanted always.
 type Filter struct {
 	// Tables are schema.table, or schema.* for all of a schema. Logical messages are of no table.
 	Tables []string
@@ -48,7 +48,11 @@ type selected struct {
 
 func newSelection(f Filter) *selection { return &selection{filter: f, known: map[selected]bool{}} }
 
+// wants says whether the event is wanted. A gap always is: whoever follows events must know that some are missing.
 func (s *selection) wants(ev *event.Event) bool {
+	if ev.Op == event.Gap {
+		return true
+	}
 	if len(s.filter.Tables) == 0 && len(s.filter.Types) == 0 {
 		return true
 	}
