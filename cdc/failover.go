@@ -2,6 +2,7 @@ package cdc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pglogrepl"
@@ -42,33 +43,26 @@ func alterForFailover(slot string) string {
 	return fmt.Sprintf("ALTER_REPLICATION_SLOT %s (FAILOVER true)", quoteIdentifier(slot))
 }
 
-// ReplaceSlot drops the slot, if there is one, and creates it anew. It returns the first position that the new one can be read
-// from. What was committed before is never sent: it is for a gap that was accepted. A slot that is in use is refused with
-// ErrSlotBusy.
-func ReplaceSlot(ctx context.Context, cfg Config) (pglogrepl.LSN, error) {
+// DropSlot drops the slot, if there is one. What it has not sent is never sent then: it is for a gap that was accepted. A slot
+// that is in use is refused with ErrSlotBusy.
+func DropSlot(ctx context.Context, cfg Config) error {
 	cfg = cfg.withDefaults()
-	catalog, err := Connect(ctx, cfg)
+	conn, err := Connect(ctx, cfg)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	defer closeConn(catalog.PgConn())
-	conn, _, err := connectReplication(ctx, cfg)
-	if err != nil {
-		return 0, err
+	defer closeConn(conn.PgConn())
+	slot, err := ReadSlot(ctx, conn, cfg.Slot)
+	switch {
+	case errors.Is(err, ErrSlotMissing):
+		return nil
+	case err != nil:
+		return err
+	case slot.ActivePID != 0:
+		return fmt.Errorf("slot %s: %w by server process %d; stop that reader, or end it: SELECT pg_terminate_backend(%d)", slot.Name, ErrSlotBusy, slot.ActivePID, slot.ActivePID)
 	}
-	defer closeConn(conn)
-	state, err := look(ctx, cfg, conn, catalog)
-	if err != nil {
-		return 0, err
+	if _, err := conn.Exec(ctx, `SELECT pg_drop_replication_slot($1)`, slot.Name); err != nil {
+		return fmt.Errorf("drop slot %s: %w", slot.Name, err)
 	}
-	if slot := state.Slot; slot != nil {
-		if slot.ActivePID != 0 {
-			return 0, fmt.Errorf("slot %s: %w by server process %d; stop that reader, or end it: SELECT pg_terminate_backend(%d)", slot.Name, ErrSlotBusy, slot.ActivePID, slot.ActivePID)
-		}
-		if _, err := catalog.Exec(ctx, `SELECT pg_drop_replication_slot($1)`, slot.Name); err != nil {
-			return 0, fmt.Errorf("drop slot %s: %w", slot.Name, err)
-		}
-	}
-	created, err := createStreamSlot(ctx, cfg, conn, state.ServerVersion)
-	return created.point, err
+	return nil
 }

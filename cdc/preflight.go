@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -42,6 +43,18 @@ func (r *Report) OK() bool {
 		}
 	}
 	return true
+}
+
+// Has says whether a problem of that code is among them.
+func (r *Report) Has(code string) bool {
+	return slices.ContainsFunc(r.Problems, func(p Problem) bool { return p.Code == code })
+}
+
+// Without is the report without problems of some codes.
+func (r *Report) Without(codes ...string) *Report {
+	rest := *r
+	rest.Problems = slices.DeleteFunc(slices.Clone(r.Problems), func(p Problem) bool { return slices.Contains(codes, p.Code) })
+	return &rest
 }
 
 // Err is an error that has every blocking problem, each with its fix; nil when there is none.

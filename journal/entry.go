@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/jackc/pglogrepl"
+
+	"github.com/lanternist/lanternist/event"
 )
 
 // EntryHeaderSize is how many bytes of an entry ReadEntryHeader needs.
@@ -70,6 +72,12 @@ func (e *Entry) Time() time.Time { return e.header.time() }
 
 // CommitLSN is that of the last transaction up to the entry's end.
 func (e *Entry) CommitLSN() pglogrepl.LSN { return e.header.lastCommitLSN }
+
+// EndLSN is the end of the last transaction up to the entry's end that is complete.
+func (e *Entry) EndLSN() pglogrepl.LSN { return e.header.endLSN }
+
+// Last is the offset of the entry's last event, of index 0 when it has none.
+func (e *Entry) Last() event.Offset { return e.header.last() }
 
 // CommitTime is the highest commit time up to the entry's end, by the source's clock.
 func (e *Entry) CommitTime() time.Time { return time.UnixMicro(e.header.highestCommit).UTC() }

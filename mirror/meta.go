@@ -1,6 +1,7 @@
 package mirror
 
 import (
+	"crypto/rand"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -15,11 +16,13 @@ import (
 // The mirror's own records, under m ┆ 0 ┆ name:
 //
 //	format    1 byte: the version of the keyspaces
+//	identity  text: random, so that no other mirror is taken for this one
 //	journal   text: the identity of the journal that the position is in
 //	indexes   JSON: declared indexes, their numbers and whether they are built (index.go)
 //	position  position, below
 const (
 	metaFormat   = "format"
+	metaIdentity = "identity"
 	metaJournal  = "journal"
 	metaIndexes  = "indexes"
 	metaPosition = "position"
@@ -124,6 +127,19 @@ func (m *Mirror) SetJournalID(id string) error {
 		return fmt.Errorf("write mirror journal identity: %w", err)
 	}
 	return nil
+}
+
+// Identity is the mirror's own, made when the mirror is, or by the first version that knows of it.
+func (m *Mirror) Identity() (string, error) {
+	v, err := m.meta(metaIdentity)
+	if err != nil || v != nil {
+		return string(v), err
+	}
+	id := rand.Text()
+	if err := m.db.Set(metaKey(metaIdentity), []byte(id), pebble.Sync); err != nil {
+		return "", fmt.Errorf("write mirror identity: %w", err)
+	}
+	return id, nil
 }
 
 // setJSON stages v as a JSON record.

@@ -8,12 +8,14 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"sync"
 
 	"github.com/lanternist/lanternist/cdc"
 	"github.com/lanternist/lanternist/config"
 	"github.com/lanternist/lanternist/control"
 	"github.com/lanternist/lanternist/deadletter"
 	"github.com/lanternist/lanternist/event"
+	"github.com/lanternist/lanternist/identity"
 	"github.com/lanternist/lanternist/ingest"
 	"github.com/lanternist/lanternist/journal"
 	"github.com/lanternist/lanternist/mirror"
@@ -35,7 +37,14 @@ type deployment struct {
 	// earlier is what was deployed before the start and is not configured any more.
 	earlier leftovers
 
+	identity   *identity.Record
+	identityMu sync.Mutex // held while the record is changed or written
+	findings   identity.Findings
+	accept     bool        // a gap is accepted
+	gap        *pendingGap // that was accepted; nil when there is none
+
 	control   control.Store
+	engine    journal.Log // nil once the journal has it
 	registry  *schemas.Registry
 	journal   *journal.Journal
 	archiving archiveParts
@@ -56,12 +65,14 @@ type deployment struct {
 	closers []func() error // in order of opening
 }
 
-// keyIdentity is where the source is remembered that journal and mirror belong to.
-const keyIdentity = "identity/source"
-
 // openDeployment opens the parts in the order of the path. On error nothing stays open.
-func openDeployment(ctx context.Context, cfg *config.Config, log *slog.Logger) (d *deployment, err error) {
-	d = &deployment{cfg: cfg, log: log, shared: newSharedSinks(cfg)}
+func openDeployment(ctx context.Context, cfg *config.Config, log *slog.Logger) (*deployment, error) {
+	return openDeploymentWith(ctx, cfg, log, false)
+}
+
+// openDeploymentWith is openDeployment that may accept that changes are missing in the journal.
+func openDeploymentWith(ctx context.Context, cfg *config.Config, log *slog.Logger, acceptGap bool) (d *deployment, err error) {
+	d = &deployment{cfg: cfg, log: log, accept: acceptGap, shared: newSharedSinks(cfg)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.close())
@@ -75,10 +86,10 @@ func openDeployment(ctx context.Context, cfg *config.Config, log *slog.Logger) (
 	if err := d.openControl(ctx); err != nil {
 		return d, err
 	}
-	if err := d.openSource(ctx); err != nil {
+	if err := d.openStores(ctx); err != nil {
 		return d, err
 	}
-	if err := d.checkIdentity(ctx); err != nil {
+	if err := d.openSource(ctx); err != nil {
 		return d, err
 	}
 	if err := d.loadCatalog(ctx); err != nil {
@@ -105,7 +116,10 @@ func openDeployment(ctx context.Context, cfg *config.Config, log *slog.Logger) (
 	if err := d.openPast(ctx); err != nil {
 		return d, err
 	}
-	return d, d.makeRunners(ctx)
+	if err := d.makeRunners(ctx); err != nil {
+		return d, err
+	}
+	return d, d.settleIdentity(ctx)
 }
 
 // close closes what is open, the last first.
@@ -120,25 +134,6 @@ func (d *deployment) close() error {
 
 // onClose has f called by close.
 func (d *deployment) onClose(f func() error) { d.closers = append(d.closers, f) }
-
-// openSource sees to it that the database can be read. What is wrong is said all at once.
-func (d *deployment) openSource(ctx context.Context) error {
-	source := sourceConfig(d.cfg)
-	report, err := cdc.Preflight(ctx, source)
-	if err != nil {
-		return fmt.Errorf("look at the source: %w", err)
-	}
-	if !report.OK() {
-		if passing(report) {
-			return preflightError(report)
-		}
-		return badInput(preflightError(report))
-	}
-	if d.source, err = cdc.Setup(ctx, source); err != nil {
-		return fmt.Errorf("set up the source: %w", err)
-	}
-	return nil
-}
 
 func (d *deployment) openControl(ctx context.Context) (err error) {
 	if d.control, err = openControl(ctx, d.cfg, d.log); err != nil {
@@ -155,23 +150,6 @@ func (d *deployment) openControl(ctx context.Context) (err error) {
 // epoch names the source's history: a token or a generation of another one means nothing here.
 func (d *deployment) epoch() string {
 	return d.source.SystemID + "-" + strconv.Itoa(int(d.source.Timeline))
-}
-
-// checkIdentity refuses a source that is not the one the stored state came from.
-func (d *deployment) checkIdentity(ctx context.Context) error {
-	now := d.source.SystemID + "/" + d.source.Database
-	was, ok, err := d.control.Get(ctx, keyIdentity)
-	if err != nil {
-		return fmt.Errorf("read identity: %w", err)
-	}
-	if !ok {
-		return d.control.Put(ctx, keyIdentity, []byte(now))
-	}
-	if string(was) != now {
-		return badInput(fmt.Errorf("the source is database %s, but journal and mirror belong to %s; "+
-			"point source.url back, or give this source folders of its own (journal.dir, mirror.dir, control.dir)", now, was))
-	}
-	return nil
 }
 
 // loadCatalog reads the captured tables' definitions and registers them: those of the configuration, and those that were captured
@@ -212,23 +190,23 @@ func (d *deployment) openSinks() (err error) {
 }
 
 func (d *deployment) openJournal(ctx context.Context) (err error) {
-	engine, err := openEngine(ctx, d.cfg, d.log)
+	first, _, err := d.engine.Bounds(ctx)
 	if err != nil {
-		return err
-	}
-	first, _, err := engine.Bounds(ctx)
-	if err != nil {
-		return errors.Join(fmt.Errorf("open journal: %w", err), engine.Close())
+		return fmt.Errorf("open journal: %w", err)
 	}
 	minimum := uint64(0)
 	if first == 0 {
 		minimum = d.minSequence(ctx)
+		if d.gap != nil {
+			minimum = max(minimum, d.gap.Before)
+		}
 	}
 	retention := journal.Retention{Age: d.cfg.Journal.Retention.Age.D(), Size: int64(d.cfg.Journal.Retention.Size)}
-	d.journal, err = journal.Open(ctx, engine, d.registry, journal.Config{Retention: retention, MinSequence: minimum}, d.log)
+	d.journal, err = journal.Open(ctx, d.engine, d.registry, journal.Config{Retention: retention, MinSequence: minimum}, d.log)
 	if err != nil {
-		return errors.Join(fmt.Errorf("open journal: %w", err), engine.Close())
+		return fmt.Errorf("open journal: %w", err)
 	}
+	d.engine = nil
 	d.onClose(d.journal.Close)
 	if d.archiving, err = openArchive(ctx, d.cfg, d.journal, d.registry, d.log); err != nil {
 		return err
@@ -284,12 +262,10 @@ const mirrorReader = "mirror"
 
 // openMirror opens the mirror, sees to it that it belongs to the journal, and gives it the views' indexes.
 func (d *deployment) openMirror(ctx context.Context) (err error) {
-	dir := d.cfg.Path(d.cfg.Mirror.Dir)
-	d.mirror, err = mirror.Open(mirror.Config{Dir: dir, CacheSize: int64(d.cfg.Mirror.Cache)}, d.registry, d.log)
-	if err != nil {
-		return fmt.Errorf("open mirror: %w", err)
+	if err := d.finishGap(ctx); err != nil {
+		return err
 	}
-	d.onClose(d.mirror.Close)
+	dir := d.cfg.Path(d.cfg.Mirror.Dir)
 	d.journal.Retain(mirrorReader, d.mirror.DurableOffset())
 	switch id, err := d.mirror.JournalID(); {
 	case err != nil:

@@ -33,6 +33,7 @@ type commands struct {
 	Init        initCmd        `cmd:"" help:"Look at a database and write a starter configuration."`
 	Check       checkCmd       `cmd:"" help:"Configuration, database and sinks: every problem at once, with its fix; and what would change."`
 	Run         runCmd         `cmd:"" help:"The daemon."`
+	Source      sourceCmd      `cmd:"" help:"What belongs together: source, slot, journal, mirror; and gaps that are accepted."`
 	Apply       applyCmd       `cmd:"" help:"Have the running daemon take over what has changed in its configuration: tables and views."`
 	Status      statusCmd      `cmd:"" help:"Per projector: offset, lag and state."`
 	Rebuild     rebuildCmd     `cmd:"" help:"Fill a new generation of a view from the mirror and promote it."`

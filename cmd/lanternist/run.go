@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lanternist/lanternist/cdc"
+	"github.com/lanternist/lanternist/config"
 	"github.com/lanternist/lanternist/deadletter/alert"
 	"github.com/lanternist/lanternist/httpapi"
 	"github.com/lanternist/lanternist/ingest"
@@ -37,6 +39,18 @@ func (c *runCmd) Run(a *app) error {
 		return err
 	}
 	log := a.logger(cfg.Log)
+	for {
+		err := c.once(a, cfg, log)
+		if !errors.Is(err, cdc.ErrPromoted) || a.ctx.Err() != nil {
+			return err
+		}
+		// Everything that knows the epoch is made anew. It takes a moment, in which readers are refused.
+		log.Warn("source promoted, starting again with its new timeline", "why", err)
+	}
+}
+
+// once runs the daemon until a person stops it, or something does that a person must look at.
+func (c *runCmd) once(a *app, cfg *config.Config, log *slog.Logger) error {
 	d, err := openDeployment(a.ctx, cfg, log)
 	if err != nil {
 		if a.ctx.Err() != nil {
@@ -77,6 +91,7 @@ func newDaemon(d *deployment) (*daemon, error) {
 		return nil, err
 	}
 	n := &daemon{deployment: d, reader: reader, names: d.cfg.Source.Tables}
+	reader.Expect(*d.source)
 	n.pump = ingest.NewPump(ingest.PumpConfig{Slot: d.source.ConfirmedFlush, MaxBatch: n.maxBatch()},
 		reader, d.journal, d.mirror, d.control, d.log)
 	n.loader = ingest.NewLoader(ingest.LoadConfig{
@@ -114,12 +129,25 @@ func (n *daemon) run(ctx context.Context, bar *progress) error {
 		n.log.Error("stopping", "error", cause)
 	}
 	err := errors.Join(cause, ingesting.stop("ingest", stopIngest))
+	n.noteStop()
 	n.drain()
 	err = errors.Join(err, projecting.stop("projectors", stopProjectors), api.stop("api", stopHTTP))
 	if err == nil {
 		n.log.Info("stopped")
 	}
 	return err
+}
+
+// noteStop brings the record up to date, so that the next start can tell more.
+func (n *daemon) noteStop() {
+	ctx, cancel := context.WithTimeout(context.Background(), countTimeout)
+	defer cancel()
+	if err := n.countDecoded(ctx); err != nil {
+		n.log.Debug("slot not counted", "error", err)
+	}
+	if err := n.saveIdentity(ctx); err != nil {
+		n.log.Warn("identity not written", "error", err)
+	}
 }
 
 // errStop is the cause of a context that a stage is stopped by.
@@ -184,16 +212,6 @@ func (n *daemon) runIngest(ctx context.Context, bar *progress) error {
 	return n.explain(g.Wait())
 }
 
-// explain adds to an error what a person can do about it.
-func (n *daemon) explain(err error) error {
-	if !errors.Is(err, cdc.ErrSlotAhead) && !errors.Is(err, cdc.ErrSlotLost) {
-		return err
-	}
-	return fmt.Errorf("%w\nWhat was committed in between cannot be read from the slot any more, so journal and mirror would have a hole. "+
-		"Load everything again from the source (the sinks go on serving what they have until then):\n  rm -r %s %s %s\n  lanternist run --config %s",
-		err, n.cfg.Path(n.cfg.Journal.Dir), n.cfg.Path(n.cfg.Mirror.Dir), n.cfg.Path(n.cfg.Control.Dir), n.cfg.File)
-}
-
 // showLoad draws the load's progress until the returned function is called.
 func (n *daemon) showLoad(bar *progress) (stop func()) {
 	done, drawn := make(chan struct{}), make(chan struct{})
@@ -243,6 +261,9 @@ func (n *daemon) maintain(ctx context.Context) error {
 		n.journal.Retain(mirrorReader, durable)
 		if err := n.journal.Trim(ctx); err != nil && ctx.Err() == nil {
 			return fmt.Errorf("trim journal: %w", err)
+		}
+		if err := n.saveIdentity(ctx); err != nil && ctx.Err() == nil {
+			return err
 		}
 	}
 }

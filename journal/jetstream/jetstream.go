@@ -82,6 +82,23 @@ func open(ctx context.Context, url string, cfg Config, log *slog.Logger) (*Log, 
 	return l, nil
 }
 
+// Remove deletes a stream, and all that is in it; it is no error when there is none.
+func Remove(ctx context.Context, url, stream string, log *slog.Logger) error {
+	conn, err := natsconn.Connect(url, "lanternist journal "+stream, log)
+	if err != nil {
+		return fmt.Errorf("remove journal stream %s: %w", stream, err)
+	}
+	defer conn.Close()
+	js, err := jetstream.New(conn)
+	if err == nil {
+		err = js.DeleteStream(ctx, stream)
+	}
+	if err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return fmt.Errorf("remove journal stream %s: %w", stream, err)
+	}
+	return nil
+}
+
 // bind finds or makes the stream, and checks that it keeps what it is given.
 func (l *Log) bind(ctx context.Context, cfg Config) error {
 	var err error
