@@ -86,7 +86,7 @@ func (r *Runner) create(ctx context.Context, def *definition) (*follower, error)
 	if err != nil {
 		return nil, err
 	}
-	info := Info{Number: 1, Hash: def.hash, Definition: def.View.Source(), Epoch: r.cfg.Epoch, Created: time.Now().UTC()}
+	info := Info{Number: 1, Hash: def.hash, Definition: def.View.Source(), Epoch: r.cfg.Epoch, Deployment: r.deployment(), Created: time.Now().UTC()}
 	for _, other := range infos {
 		info.Number = max(info.Number, other.Number+1)
 	}

@@ -7,7 +7,10 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/jackc/pglogrepl"
+
 	"github.com/lanternist/lanternist/backoff"
+	"github.com/lanternist/lanternist/event"
 )
 
 // Config is how a Runner works. Zero fields have their defaults.
@@ -17,8 +20,16 @@ type Config struct {
 	Name string
 	// Sink names the kind of sink: "search", "cache". Only shown. Required.
 	Sink string
-	// Epoch is the source's epoch: system identifier and timeline. A generation of another epoch is built anew.
+	// Epoch is the source's epoch: system identifier and timeline. A generation of another epoch is built anew, unless the epoch
+	// is an earlier one of the same history.
 	Epoch string
+	// Epochs are earlier ones of the source's history, each with the position where the source left it. Default none.
+	Epochs map[string]pglogrepl.LSN
+	// Gap is the offset of the last gap in the journal. A generation with an older checkpoint is built anew. Default 0: none.
+	Gap event.Offset
+	// Deployments are the names under which generations may be known to be this deployment's, the present one first. A live
+	// generation of another deployment is never replaced unless a Rebuild asks for that. Default none: anyone's is ours.
+	Deployments []string
 
 	// Compile makes a Definition of the text that a generation holds of its own (Info.Definition), by the tables as they are
 	// now, and has the mirror keep the indexes that it needs. Default: none can be made, and a generation of another definition

@@ -28,6 +28,20 @@ func (r *Runner) open(ctx context.Context) (*follower, error) {
 		return nil, err
 	}
 	live := liveOf(infos)
+	if live.Number == 0 && len(infos) > 0 {
+		if live, err = r.reinstate(ctx, infos); err != nil {
+			return nil, err
+		}
+		if live.Number != 0 {
+			if infos, err = r.generations(ctx); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if err := r.owned(live); err != nil {
+		r.status.live.Store(int64(live.Number))
+		return nil, err
+	}
 	if err := r.survey(ctx, infos, live.Number); err != nil {
 		return nil, err
 	}
@@ -45,16 +59,19 @@ func (r *Runner) open(ctx context.Context) (*follower, error) {
 	}
 	generation, cp, err := r.resume(ctx, def, live)
 	r.shelf.saved(live.Number, cp)
-	if cp.JournalID == r.journalID && live.Epoch == r.cfg.Epoch {
-		r.watermark.reset(cp.promise())
+	if cp.JournalID == r.journalID && r.sameHistory(live.Epoch) {
+		r.watermark.reset(r.promised(live, cp))
 	} else {
 		r.watermark.reset(mirror.Progress{})
 	}
 	switch {
 	case err != nil:
 		return nil, err
-	case live.Epoch != r.cfg.Epoch:
+	case !r.sameHistory(live.Epoch):
 		return nil, errBuild{fmt.Sprintf("the generation is of epoch %q, the source is of %q", live.Epoch, r.cfg.Epoch)}
+	}
+	if err := r.beforeGap(cp); err != nil {
+		return nil, err
 	}
 	if err := r.follows(ctx, cp); err != nil {
 		return nil, err

@@ -171,14 +171,17 @@ func (r *round) batch(ctx context.Context, batch *journal.Batch) error {
 			if ev.Offset <= r.f.position {
 				continue
 			}
-			if ev.Offset > r.end.Offset || r.whole {
+			if ev.Offset > r.end.Offset {
+				return nil
+			}
+			if ev.Op == event.Gap {
+				return fmt.Errorf("there is a gap in the journal at %s: %w", ev.Offset, errCannotFollow)
+			}
+			if r.whole {
 				return nil
 			}
 			r.f.events++
 			r.since++
-			if ev.Op == event.Gap {
-				return fmt.Errorf("there is a gap in the journal at %s: %w", ev.Offset, errCannotFollow)
-			}
 			if ev.Schema == nil || !r.f.def.tables[ev.Schema.OID] {
 				continue
 			}

@@ -182,7 +182,7 @@ func (r *Runner) run(ctx context.Context, again revival) (err error) {
 			return context.Cause(ctx)
 		case errors.Is(err, ErrLost):
 			r.log.Error("sink lost documents, opening it again", "error", err)
-		case errors.Is(err, errUnsettled):
+		case errors.Is(err, errUnsettled), errors.Is(err, errNotLive):
 			r.log.Warn("asking the sink which generation is live", "error", err)
 		case errors.Is(err, errCannotFollow):
 			why = err.Error()
@@ -253,6 +253,8 @@ func (r *Runner) follow(ctx context.Context, f *follower) (_ *follower, err erro
 	at := f.start(ctx)
 	defer func() { f.stop(ctx, ctx.Err() != nil) }()
 	defer r.buildPending(ctx)()
+	watch := time.NewTicker(watchEvery)
+	defer watch.Stop()
 	for {
 		progress, changed := r.mirror.Progress()
 		behind := f.behind(progress)
@@ -266,6 +268,8 @@ func (r *Runner) follow(ctx context.Context, f *follower) (_ *follower, err erro
 			err = f.rewrite(at, w)
 		case <-r.recheck:
 			err = f.recheck(at)
+		case <-watch.C:
+			err = f.stillLive(at)
 		case q := <-r.refreshes:
 			err = f.refresh(at, q)
 		case <-at.Done():

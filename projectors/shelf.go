@@ -125,11 +125,14 @@ func (r *Runner) refusal(info Info, cp Checkpoint) error {
 	switch {
 	case !cp.Served:
 		return errBuild{"was never live, or could not be looked at"}
-	case info.Epoch != r.cfg.Epoch:
+	case !r.sameHistory(info.Epoch):
 		return errBuild{fmt.Sprintf("is of epoch %q, the source is of %q", info.Epoch, r.cfg.Epoch)}
 	}
 	if known := r.knownDefinition(info); known.def == nil {
 		return errBuild{refusedDefinition(known.refusal)}
+	}
+	if err := r.beforeGap(cp); err != nil {
+		return err
 	}
 	return r.holds(cp)
 }

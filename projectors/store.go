@@ -32,6 +32,8 @@ type Info struct {
 	Live bool `json:"live"`
 	// Epoch is the source's epoch (system identifier and timeline) when the generation was created.
 	Epoch string `json:"epoch"`
+	// Deployment is the name of the deployment that made it. Generations that an older version made have none.
+	Deployment string `json:"deployment,omitempty"`
 	// Created is when Create was called.
 	Created time.Time `json:"created"`
 }

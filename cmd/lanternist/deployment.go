@@ -315,6 +315,7 @@ func (d *deployment) makeRunner(def projectors.Definition) (r *runner, err error
 	r = &runner{sink: sink, wanted: def.View}
 	cfg := projectors.Config{
 		Name: name + "." + sink, Sink: sink, Epoch: d.epoch(),
+		Epochs: d.identity.Epochs, Gap: d.identity.Gap, Deployments: d.identity.Deployments,
 		KeepGenerations: orNone(d.cfg.Projectors.KeepGenerations), VerifySample: orNone(d.cfg.Projectors.VerifySample),
 		Compile: d.compileFor(def.Store), RebuildOnRequest: !*d.cfg.Views.AutoRebuild,
 		Serving: func(projectors.Definition) {

@@ -70,6 +70,7 @@ type record struct {
 	// Definition is the text that Hash is of. Records that an older version wrote have none.
 	Definition string    `json:"definition,omitempty"`
 	Epoch      string    `json:"epoch"`
+	Deployment string    `json:"deployment,omitempty"`
 	Lookups    []string  `json:"lookups"`
 	Created    time.Time `json:"created"`
 }
@@ -129,7 +130,7 @@ func (s *Store) Generations(ctx context.Context) ([]projectors.Info, error) {
 			return nil, s.classify("list generations", err)
 		}
 		infos = append(infos, projectors.Info{
-			Number: number, Hash: r.Hash, Definition: r.Definition, Epoch: r.Epoch, Created: r.Created,
+			Number: number, Hash: r.Hash, Definition: r.Definition, Epoch: r.Epoch, Deployment: r.Deployment, Created: r.Created,
 			Live: live.Val() == pointerText(number, r.Identity),
 		})
 	}
@@ -148,7 +149,7 @@ func (s *Store) Create(ctx context.Context, info projectors.Info) (projectors.Ge
 		return nil, err
 	}
 	r := record{
-		Format: recordFormat, Identity: newIdentity(), Hash: info.Hash, Definition: info.Definition, Epoch: info.Epoch,
+		Format: recordFormat, Identity: newIdentity(), Hash: info.Hash, Definition: info.Definition, Epoch: info.Epoch, Deployment: info.Deployment,
 		Lookups: s.lookups, Created: info.Created,
 	}
 	text, err := json.Marshal(r)

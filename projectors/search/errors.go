@@ -132,7 +132,7 @@ func isKind(err error, kind string) bool {
 const (
 	hintCredentials = "check username and password, or the API key, of the elasticsearch section"
 	hintRights      = "grant the user manage and write on the indices of the prefix, and monitor on the cluster"
-	hintIndexGone   = "the index was deleted or closed by someone else: restart to rebuild the view, or restore the index from a snapshot"
+	hintIndexClosed = "the index was closed by someone else: open it (POST /<index>/_open) and then: lanternist rebuild VIEW"
 	hintRequest     = "correct the view's search section, or the elasticsearch section"
 	hintURL         = "check the url of the elasticsearch section: it must be the HTTP address of Elasticsearch 7.14 or later"
 	hintRunning     = "check that Elasticsearch runs and that its host and port are those of the url"
@@ -158,9 +158,10 @@ func classify(err error) error {
 		return projectors.Fatalf(hintCredentials, "%w", err)
 	case status.status == http.StatusForbidden:
 		return projectors.Fatalf(hintRights, "%w", err)
-	case status.kind == "index_not_found_exception", status.kind == "index_closed_exception",
-		status.kind == "alias_not_found_exception":
-		return projectors.Fatalf(hintIndexGone, "%w", err)
+	case status.kind == "index_not_found_exception", status.kind == "alias_not_found_exception":
+		return fmt.Errorf("%w: %w", projectors.ErrLost, err) // somebody has deleted it: it is built anew
+	case status.kind == "index_closed_exception":
+		return projectors.Fatalf(hintIndexClosed, "%w", err)
 	case (status.status == http.StatusNotFound || status.status == http.StatusMethodNotAllowed) && !status.fromElasticsearch():
 		return projectors.Fatalf(hintURL, "%w", err)
 	case status.status == http.StatusBadRequest:

@@ -117,6 +117,9 @@ func (s *Store) Generations(ctx context.Context) ([]projectors.Info, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.aliasIsOurs(ctx); err != nil {
+		return nil, err
+	}
 	infos := make([]projectors.Info, 0, len(states))
 	for _, state := range states {
 		info := state.Mappings.Meta.Lanternist.Info

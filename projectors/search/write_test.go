@@ -85,24 +85,24 @@ func TestDeletedDocumentDoesNotComeBack(t *testing.T) {
 	}
 }
 
-func TestIndexDeletedUnderUsIsFatalAndNotMadeAgain(t *testing.T) {
+func TestIndexDeletedUnderUsIsLostAndNotMadeAgain(t *testing.T) {
 	t.Parallel()
 	c := client(t)
 	_, g := orders(t, c)
 	raw(t, c, http.MethodDelete, "/"+c.cfg.Prefix+"orders-g1", nil, nil)
 	_, err := g.Write(t.Context(), 5, []views.Document{doc("1", `{}`)})
-	if projectors.Class(err) != projectors.Fatal || projectors.Hint(err) == "" {
-		t.Errorf("write: %v is %s, hint %q; want fatal with a hint", err, projectors.Class(err), projectors.Hint(err))
+	if !errors.Is(err, projectors.ErrLost) {
+		t.Errorf("write: %v; want ErrLost", err)
 	}
 	err = g.SaveCheckpoint(t.Context(), projectors.Checkpoint{Offset: 5})
-	if projectors.Class(err) != projectors.Fatal {
-		t.Errorf("save checkpoint: %v is %s, want fatal", err, projectors.Class(err))
+	if !errors.Is(err, projectors.ErrLost) {
+		t.Errorf("save checkpoint: %v; want ErrLost", err)
 	}
-	if _, _, err = g.Checkpoint(t.Context()); projectors.Class(err) != projectors.Fatal {
-		t.Errorf("checkpoint: %v is %s, want fatal", err, projectors.Class(err))
+	if _, _, err = g.Checkpoint(t.Context()); !errors.Is(err, projectors.ErrLost) {
+		t.Errorf("checkpoint: %v; want ErrLost", err)
 	}
-	if err = g.IDs(t.Context(), func(string) error { return nil }); projectors.Class(err) != projectors.Fatal {
-		t.Errorf("ids: %v is %s, want fatal", err, projectors.Class(err))
+	if err = g.IDs(t.Context(), func(string) error { return nil }); !errors.Is(err, projectors.ErrLost) {
+		t.Errorf("ids: %v; want ErrLost", err)
 	}
 	var indices map[string]any
 	raw(t, c, http.MethodGet, "/"+c.cfg.Prefix+"*", nil, &indices)
