@@ -203,7 +203,8 @@ func (p *preflight) existingSlot(slot *Slot) {
 	err := slot.usable(p.Source.Database)
 	switch {
 	case errors.Is(err, ErrSlotLost):
-		p.block("slot-lost", fmt.Sprintf("replication slot %s lost WAL that it needs: what was committed meanwhile can only be loaded again", slot.Name), recreate)
+		p.block("slot-lost", fmt.Sprintf("replication slot %s lost WAL that it needs: what was committed meanwhile can only be loaded again", slot.Name),
+			"lanternist source accept-gap   (makes a new slot, writes the gap into the journal and loads all tables)")
 	case err != nil:
 		p.block("slot-unusable", err.Error(), "-- choose another name for source.slot, or, when no one needs it: "+recreate)
 	case slot.ActivePID != 0:

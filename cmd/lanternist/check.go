@@ -25,6 +25,8 @@ type problem struct {
 	Fix   string `json:"fix,omitempty"`
 	// Warning is true when the daemon can run all the same.
 	Warning bool `json:"warning,omitempty"`
+
+	code string // of the source or of identity, for us
 }
 
 // checkTimeout bounds the look at each service.
@@ -103,6 +105,7 @@ func check(ctx context.Context, file string) (problems []problem, catalog []*row
 		var some []problem
 		some, catalog = checkSource(ctx, s)
 		problems = append(problems, some...)
+		problems = checkIdentity(ctx, cfg, problems)
 	}
 	if len(catalog) > 0 {
 		compiled, err := compileViews(cfg, defs, catalog)
@@ -147,7 +150,7 @@ func checkSource(ctx context.Context, source cdc.Config) ([]problem, []*row.Sche
 	}
 	var problems []problem
 	for _, p := range report.Problems {
-		problems = append(problems, problem{Where: "source", What: p.What, Fix: p.Fix, Warning: p.Severity == cdc.Warning})
+		problems = append(problems, problem{Where: "source", What: p.What, Fix: p.Fix, Warning: p.Severity == cdc.Warning, code: p.Code})
 	}
 	return problems, report.Tables
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -30,6 +31,9 @@ func (c *statusCmd) Run(a *app) error {
 	case c.Check:
 		return nil
 	case errors.Is(err, errNoDaemon):
+		if reasons := c.whyNot(a); reasons != nil {
+			return fmt.Errorf("%w, and it would not start: %w", err, reasons)
+		}
 		return fmt.Errorf("%w; start it with: lanternist run --config %s", err, c.File)
 	case err != nil:
 		return err
@@ -37,6 +41,21 @@ func (c *statusCmd) Run(a *app) error {
 		return printJSON(a.stdout, s)
 	}
 	return c.print(a, &s)
+}
+
+// whyNot is what keeps a daemon from starting, as far as that is a matter of identity; nil when nothing is known to.
+func (c *statusCmd) whyNot(a *app) error {
+	cfg, err := c.load()
+	if err != nil || cfg.Journal.URL.IsZero() && !stateExists(cfg) {
+		return nil //nolint:nilerr // the command to start it will say it
+	}
+	ctx, cancel := context.WithTimeout(a.ctx, checkTimeout)
+	defer cancel()
+	report, err := examine(ctx, cfg)
+	if err != nil || !report.Findings.Stops() {
+		return nil //nolint:nilerr // as above
+	}
+	return report.Findings
 }
 
 func (c *statusCmd) print(a *app, s *httpapi.Status) error {
