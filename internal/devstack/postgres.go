@@ -70,7 +70,12 @@ func newPostgres(ctx context.Context, h *host, opts PostgresOptions) (server, er
 	}
 	settings := maps.Clone(postgresSettings)
 	maps.Copy(settings, opts.Settings)
-	return startDaemon(ctx, h, daemonSpec{
+	return c.start(ctx, h, name, settings)
+}
+
+// start starts a server on the data folder.
+func (c cluster) start(ctx context.Context, h *host, name string, settings map[string]string) (server, error) {
+	d, err := startDaemon(ctx, h, daemonSpec{
 		name:        name,
 		ports:       1,
 		command:     func(ports []int) *exec.Cmd { return c.command(ports[0], settings) },
@@ -82,7 +87,19 @@ func newPostgres(ctx context.Context, h *host, opts PostgresOptions) (server, er
 		readyWithin: time.Minute,
 		stopWithin:  30 * time.Second,
 	})
+	return &postgresServer{daemon: d, cluster: c, settings: settings}, err
 }
+
+// postgresServer is a server with its data folder.
+type postgresServer struct {
+	*daemon
+	cluster
+	settings map[string]string
+}
+
+func (s *postgresServer) url() string { return s.daemon.url() }
+
+func (s *postgresServer) start(ctx context.Context) error { return s.daemon.start(ctx) }
 
 // cluster is a Postgres data folder and the binaries that serve it.
 type cluster struct {
