@@ -48,6 +48,12 @@ func prepare(cfg Config, pc *pgconn.Config) {
 		pc.RuntimeParams[name] = value
 	}
 	pc.ConnectTimeout = cfg.ConnectTimeout
+	for _, f := range pc.Fallbacks {
+		if pc.ValidateConnect == nil && (f.Host != pc.Host || f.Port != pc.Port) {
+			// Several servers are named, of which one is the primary, whoever that is at the moment.
+			pc.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+		}
+	}
 	pc.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
 		return pgproto3.NewFrontend(bufio.NewReaderSize(r, readBufferSize), w)
 	}

@@ -18,6 +18,7 @@ type Severity string
 const (
 	Blocking Severity = "blocking" // the source cannot be captured, or not rightly, until it is fixed
 	Warning  Severity = "warning"  // it can, at a cost that What names
+	Note     Severity = "note"     // nothing is wrong; it says what will happen in a case that has not come
 )
 
 // Problem is one thing that is not as the configuration needs it.
@@ -31,6 +32,7 @@ type Problem struct {
 // Report is what Preflight found. Source and Tables are as complete as the problems allow.
 type Report struct {
 	Problems []Problem
+	Notes    []Problem     // of severity Note
 	Source   Source        // without ConfirmedFlush when there is no slot yet
 	Tables   []*row.Schema // definitions of the tables that exist
 }
@@ -99,7 +101,7 @@ func Preflight(ctx context.Context, cfg Config) (*Report, error) {
 	defer closeConn(conn.PgConn())
 	p := preflight{Report: report, cfg: cfg, conn: conn}
 	for _, check := range []func(context.Context) error{
-		p.server, p.role, p.replication, p.tables, p.publication, p.slot,
+		p.server, p.role, p.replication, p.tables, p.publication, p.slot, p.failover,
 	} {
 		if err := check(ctx); err != nil {
 			return nil, fmt.Errorf("preflight: %w", err)

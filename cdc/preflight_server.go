@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pglogrepl"
@@ -28,7 +29,7 @@ func (r *Report) connection(ctx context.Context, cfg Config, err error) {
 		r.block("configuration", "url: "+parseErr.Error(), "-- correct source.url in the configuration")
 		return
 	}
-	at := net.JoinHostPort(pc.Host, fmt.Sprint(pc.Port))
+	at := addresses(pc)
 	var refusal *pgconn.PgError
 	if !errors.As(err, &refusal) {
 		what := fmt.Sprintf("no Postgres server answers at %s: %s", at, reason(err))
@@ -52,6 +53,17 @@ func (r *Report) connection(ctx context.Context, cfg Config, err error) {
 		r.block("refused", fmt.Sprintf("%s refuses the connection: %s (SQLSTATE %s)", at, refusal.Message, refusal.Code),
 			"-- see the server's log")
 	}
+}
+
+// addresses are the servers that are tried, in order.
+func addresses(pc *pgx.ConnConfig) string {
+	all := []string{net.JoinHostPort(pc.Host, fmt.Sprint(pc.Port))}
+	for _, f := range pc.Fallbacks {
+		if at := net.JoinHostPort(f.Host, fmt.Sprint(f.Port)); !slices.Contains(all, at) {
+			all = append(all, at)
+		}
+	}
+	return strings.Join(all, ", ")
 }
 
 // reason is the cause of a connection error, without what pgconn says around it.

@@ -10,9 +10,12 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/lanternist/lanternist/internal/devstack"
 	"github.com/lanternist/lanternist/internal/faults"
+	"github.com/lanternist/lanternist/internal/natsconn/natstest"
 )
 
 // ward is a small installation that things are done to behind its back: one table, one view in both sinks.
@@ -50,7 +53,7 @@ func (w *ward) begin() {
 // meanwhile makes changes that a gap would hide: a row that changes, one that goes, one that comes.
 func (w *ward) meanwhile() {
 	w.t.Helper()
-	w.database.Exec(`UPDATE parcels SET state = 'lost' WHERE id = 5`, `DELETE FROM parcels WHERE id = 6`, `INSERT INTO parcels VALUES (2001, 'late')`)
+	w.database.Exec(`UPDATE parcels SET state = 'lost' WHERE id = 5`, `DELETE FROM parcels WHERE id = 6`, `INSERT INTO parcels SELECT max(id) + 1000, 'late' FROM parcels`)
 }
 
 // right waits until both sinks show exactly the rows of the source, and sees to it that nothing was parked.
@@ -240,6 +243,8 @@ type gapCase struct {
 	code string
 	// cause causes it; the daemon does not run.
 	cause func(w *ward)
+	// options are of the installation; optional.
+	options func(t *testing.T) options
 	// prepare is called while the daemon has not run yet, or between two runs; optional.
 	prepare func(w *ward)
 }
@@ -248,7 +253,11 @@ type gapCase struct {
 func (c gapCase) run(t *testing.T) {
 	t.Parallel()
 	r := faults.Cause(t, c.Fault)
-	w := newWard(t, options{})
+	o := options{}
+	if c.options != nil {
+		o = c.options(t)
+	}
+	w := newWard(t, o)
 	w.begin()
 	w.d.stop()
 	if c.prepare != nil {
@@ -273,7 +282,7 @@ func TestFaultSlotDropped(t *testing.T) {
 }
 
 func TestFaultSlotRecreated(t *testing.T) {
-	gapCase{code: "slot-recreated", Fault: faults.Fault{ID: "slot-recreated", Area: "Source",
+	gapCase{code: "slot-recreated", Fault: faults.Fault{ID: "slot-recreated", Area: "Source", Heavy: true,
 		Fault: "Somebody drops the replication slot, writes, and creates one of the same name.", Promise: promiseGap, Answer: answerGap},
 		cause: func(w *ward) {
 			w.database.Exec(`SELECT pg_drop_replication_slot('`+w.slot+`')`, `UPDATE parcels SET state = 'unseen' WHERE id = 9`,
@@ -283,7 +292,7 @@ func TestFaultSlotRecreated(t *testing.T) {
 }
 
 func TestFaultSlotMovedByAnotherReader(t *testing.T) {
-	gapCase{code: "slot-ahead", Fault: faults.Fault{ID: "slot-ahead", Area: "Source",
+	gapCase{code: "slot-ahead", Fault: faults.Fault{ID: "slot-ahead", Area: "Source", Heavy: true,
 		Fault: "Another reader takes changes from our slot, which is then ahead of the journal.", Promise: promiseGap, Answer: answerGap},
 		cause: func(w *ward) {
 			w.database.Exec(`UPDATE parcels SET state = 'stolen' WHERE id = 10`,
@@ -293,7 +302,7 @@ func TestFaultSlotMovedByAnotherReader(t *testing.T) {
 }
 
 func TestFaultPublicationRecreated(t *testing.T) {
-	gapCase{code: "publication-recreated", Fault: faults.Fault{ID: "publication-recreated", Area: "Source",
+	gapCase{code: "publication-recreated", Fault: faults.Fault{ID: "publication-recreated", Area: "Source", Heavy: true,
 		Fault: "Somebody drops the publication, writes, and creates it again.", Promise: promiseGap, Answer: answerGap},
 		cause: func(w *ward) {
 			w.database.Exec(`DROP PUBLICATION `+w.slot, `UPDATE parcels SET state = 'unseen' WHERE id = 9`, `CREATE PUBLICATION `+w.slot+` FOR TABLE parcels`)
@@ -302,21 +311,21 @@ func TestFaultPublicationRecreated(t *testing.T) {
 }
 
 func TestFaultPublicationDropped(t *testing.T) {
-	gapCase{code: "publication-missing", Fault: faults.Fault{ID: "publication-dropped", Area: "Source",
+	gapCase{code: "publication-missing", Fault: faults.Fault{ID: "publication-dropped", Area: "Source", Heavy: true,
 		Fault: "Somebody drops the publication and writes.", Promise: promiseGap, Answer: answerGap},
 		cause: func(w *ward) { w.database.Exec(`DROP PUBLICATION ` + w.slot) },
 	}.run(t)
 }
 
 func TestFaultControlStoreDeleted(t *testing.T) {
-	gapCase{code: "control-lost", Fault: faults.Fault{ID: "control-store-deleted", Area: "Journal",
+	gapCase{code: "control-lost", Fault: faults.Fault{ID: "control-store-deleted", Area: "Journal", Heavy: true,
 		Fault: "The control store's folder is deleted, journal and mirror are not.", Promise: promiseGap, Answer: "restore the folder, or " + answerGap},
 		cause: func(w *ward) { w.replace("control", "") },
 	}.run(t)
 }
 
 func TestFaultJournalDeleted(t *testing.T) {
-	gapCase{code: "journal-lost", Fault: faults.Fault{ID: "journal-deleted", Area: "Journal",
+	gapCase{code: "journal-lost", Fault: faults.Fault{ID: "journal-deleted", Area: "Journal", Heavy: true,
 		Fault: "The journal's folder is deleted.", Promise: promiseGap, Answer: "restore the folder, or " + answerGap},
 		cause: func(w *ward) { w.replace("journal", "") },
 	}.run(t)
@@ -324,7 +333,7 @@ func TestFaultJournalDeleted(t *testing.T) {
 
 func TestFaultJournalRestoredFromAnOlderCopy(t *testing.T) {
 	var old string
-	gapCase{code: "journal-older", Fault: faults.Fault{ID: "journal-older-copy", Area: "Journal",
+	gapCase{code: "journal-older", Fault: faults.Fault{ID: "journal-older-copy", Area: "Journal", Heavy: true,
 		Fault: "The journal's folder is restored from an older copy.", Promise: promiseGap, Answer: "restore the newer copy, or " + answerGap},
 		prepare: func(w *ward) {
 			old = w.copyOf("journal")
@@ -339,7 +348,7 @@ func TestFaultJournalRestoredFromAnOlderCopy(t *testing.T) {
 }
 
 func TestFaultJournalOfAnotherDeployment(t *testing.T) {
-	gapCase{code: "journal-other", Fault: faults.Fault{ID: "journal-of-another", Area: "Journal",
+	gapCase{code: "journal-other", Fault: faults.Fault{ID: "journal-of-another", Area: "Journal", Heavy: true,
 		Fault: "journal.dir is another deployment's.", Promise: promiseGap, Answer: "point journal.dir back, or " + answerGap},
 		cause: func(w *ward) {
 			other := newWard(w.t, options{})
@@ -348,4 +357,55 @@ func TestFaultJournalOfAnotherDeployment(t *testing.T) {
 			w.replace("journal", other.copyOf("journal"))
 		},
 	}.run(t)
+}
+
+// TestFaultWithJetStream is what is another matter when journal and control store are on a NATS server.
+func TestFaultWithJetStream(t *testing.T) {
+	for _, c := range []struct {
+		gapCase
+		remove string // what is deleted on the server
+	}{
+		{gapCase{code: "slot-missing", Fault: faults.Fault{ID: "jetstream-slot-dropped", Area: "Source",
+			Fault: "Journal in JetStream: somebody drops the replication slot while the daemon is stopped, and writes."}}, ""},
+		{gapCase{code: "journal-lost", Fault: faults.Fault{ID: "jetstream-stream-deleted", Area: "Journal",
+			Fault: "Journal in JetStream: the stream is deleted, the bucket is not."}}, "wards"},
+		{gapCase{code: "control-lost", Fault: faults.Fault{ID: "jetstream-bucket-deleted", Area: "Journal",
+			Fault: "Journal in JetStream: the bucket of the control store is deleted, the stream is not."}}, "KV_wards"},
+	} {
+		t.Run(c.ID, func(t *testing.T) {
+			if testing.Short() {
+				t.Skip("needs real services; run without -short")
+			}
+			var server *natstest.Server
+			c.Heavy, c.Promise, c.Answer = true, promiseGap, answerGap
+			c.options = func(t *testing.T) options {
+				server = natstest.Start(t, 8<<20)
+				return options{journal: `{url: "` + server.URL() + `", stream: wards}`}
+			}
+			c.cause = func(w *ward) {
+				if c.remove == "" {
+					w.database.Exec(`SELECT pg_drop_replication_slot('` + w.slot + `')`)
+				} else {
+					deleteStream(t, server.URL(), c.remove)
+				}
+			}
+			c.gapCase.run(t)
+		})
+	}
+}
+
+func deleteStream(t *testing.T, url, name string) {
+	t.Helper()
+	conn, err := nats.Connect(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	js, err := jetstream.New(conn)
+	if err == nil {
+		err = js.DeleteStream(t.Context(), name)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }

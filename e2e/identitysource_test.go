@@ -226,7 +226,7 @@ func TestFaultPrimaryFailsAndAStandbyIsPromoted(t *testing.T) {
 				w.database.Exec(fmt.Sprintf(`UPDATE parcels SET state = 'lap %d' WHERE id = %d`, i, i%200+1))
 			}
 			w.d.reach()
-			stop := w.write(w.database)
+			stop := w.writeTo(w.database)
 			devstack.Eventually(t, readyWithin, func() error {
 				if n := len(w.cacheDocuments("parcels")); n < 250 {
 					return fmt.Errorf("%d documents", n)
@@ -289,8 +289,8 @@ func (w *ward) slotSynced(standby *devstack.Database) {
 	})
 }
 
-// write inserts rows, one transaction each, until the server is gone. stop waits for that and returns how many were committed.
-func (w *ward) write(database *devstack.Database) (stop func() int) {
+// writeTo inserts rows, one transaction each, until the server is gone. stop waits for that and returns how many were committed.
+func (w *ward) writeTo(database *devstack.Database) (stop func() int) {
 	w.t.Helper()
 	conn, err := pgx.Connect(w.t.Context(), database.URL())
 	if err != nil {

@@ -34,18 +34,21 @@ const checkTimeout = 20 * time.Second
 
 // Run looks at everything, however much of it is wrong, and says all of it.
 func (c *checkCmd) Run(a *app) error {
-	problems, catalog, source := check(a.ctx, c.File)
+	problems, notes, catalog, source := check(a.ctx, c.File)
 	if a.ctx.Err() != nil {
 		return context.Cause(a.ctx)
 	}
 	changes, against, problem := c.plan(a.ctx, problems, catalog)
 	problems = append(problems, problem...)
 	if c.JSON {
-		if err := printJSON(a.stdout, checkReport{problems, changes, against}); err != nil {
+		if err := printJSON(a.stdout, checkReport{problems, notes, changes, against}); err != nil {
 			return err
 		}
 	} else {
 		printProblems(a, problems, against)
+		for _, n := range notes {
+			fmt.Fprintf(a.stdout, "\nNote: %s\n   %s\n", indent(n.What), indent(n.Fix))
+		}
 		if changes != nil {
 			fmt.Fprintf(a.stdout, "\nCompared with %s:\n\n%s", against, changes.Text())
 		}
@@ -86,7 +89,7 @@ func indent(text string) string { return strings.ReplaceAll(text, "\n", "\n     
 
 // check looks at configuration, views, source and sinks. It returns the tables it found and, when the configuration
 // could be read, how the source is reached.
-func check(ctx context.Context, file string) (problems []problem, catalog []*row.Schema, source *cdc.Config) {
+func check(ctx context.Context, file string) (problems, notes []problem, catalog []*row.Schema, source *cdc.Config) {
 	add := func(where string, err error) {
 		for _, one := range flatten(err) {
 			problems = append(problems, problem{Where: where, What: one.Error()})
@@ -95,7 +98,7 @@ func check(ctx context.Context, file string) (problems []problem, catalog []*row
 	cfg, err := config.Load(file)
 	add("configuration", err)
 	if cfg == nil {
-		return problems, nil, nil
+		return problems, nil, nil, nil
 	}
 	defs, err := parseViews(cfg)
 	add("views", err)
@@ -103,7 +106,7 @@ func check(ctx context.Context, file string) (problems []problem, catalog []*row
 		s := sourceConfig(cfg)
 		source = &s
 		var some []problem
-		some, catalog = checkSource(ctx, s)
+		some, notes, catalog = checkSource(ctx, s)
 		problems = append(problems, some...)
 		problems = checkIdentity(ctx, cfg, problems)
 	}
@@ -114,7 +117,7 @@ func check(ctx context.Context, file string) (problems []problem, catalog []*row
 			add("projectors", checkOverrides(cfg, compiled))
 		}
 	}
-	return append(problems, checkSinks(ctx, cfg)...), catalog, source
+	return append(problems, checkSinks(ctx, cfg)...), notes, catalog, source
 }
 
 // flatten takes joined errors apart.
@@ -141,18 +144,20 @@ func flatten(err error) []error {
 	return []error{err}
 }
 
-func checkSource(ctx context.Context, source cdc.Config) ([]problem, []*row.Schema) {
+func checkSource(ctx context.Context, source cdc.Config) (problems, notes []problem, tables []*row.Schema) {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	report, err := cdc.Preflight(ctx, source)
 	if err != nil {
-		return []problem{{Where: "source", What: err.Error()}}, nil
+		return []problem{{Where: "source", What: err.Error()}}, nil, nil
 	}
-	var problems []problem
 	for _, p := range report.Problems {
 		problems = append(problems, problem{Where: "source", What: p.What, Fix: p.Fix, Warning: p.Severity == cdc.Warning, code: p.Code})
 	}
-	return problems, report.Tables
+	for _, n := range report.Notes {
+		notes = append(notes, problem{Where: "source", What: n.What, Fix: n.Fix, code: n.Code})
+	}
+	return problems, notes, report.Tables
 }
 
 // preflightError is what a report says, as one error.

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"os"
 	"slices"
 	"strings"
 
@@ -10,10 +11,23 @@ import (
 	"github.com/lanternist/lanternist/control"
 )
 
+// anythingStored says whether something may have run before. A control store that is gone does not mean that nothing has.
+func anythingStored(cfg *config.Config) bool {
+	if !cfg.Journal.URL.IsZero() || stateExists(cfg) {
+		return true
+	}
+	for _, dir := range []string{cfg.Journal.Dir, cfg.Mirror.Dir} {
+		if _, err := os.Stat(cfg.Path(dir)); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
 // checkIdentity adds what is not as it was, when something has run before and no daemon runs now: that one compares by itself.
 // What it says of the slot is more than what was found without it.
 func checkIdentity(ctx context.Context, cfg *config.Config, problems []problem) []problem {
-	if cfg.Journal.URL.IsZero() && !stateExists(cfg) {
+	if !anythingStored(cfg) {
 		return problems
 	}
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)

@@ -13,6 +13,7 @@ import (
 // checkReport is what check prints for machines.
 type checkReport struct {
 	Problems []problem  `json:"problems"`
+	Notes    []problem  `json:"notes,omitempty"`         // what will happen in cases that have not come
 	Plan     *plan.Plan `json:"plan,omitempty"`          // absent when something is wrong that must be put right first
 	Against  string     `json:"compared_with,omitempty"` // what the plan is compared with
 }

@@ -215,8 +215,7 @@ func (d *deployment) noteSource(ctx context.Context) error {
 func (d *deployment) saveIdentity(ctx context.Context) error {
 	d.identityMu.Lock()
 	defer d.identityMu.Unlock()
-	r, mirrorID := d.identity, ""
-	head := d.journal.Head().Offset
+	r, head := d.identity, d.journal.Head().Offset
 	mirrorID, err := d.mirror.Identity()
 	if err != nil {
 		return err

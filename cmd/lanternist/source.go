@@ -51,7 +51,10 @@ func (c *sourceShowCmd) Run(a *app) error {
 
 // examine looks at what is stored while no daemon runs.
 func examine(ctx context.Context, cfg *config.Config) (report sourceReport, err error) {
-	store, err := openStoredControl(ctx, cfg)
+	if !anythingStored(cfg) {
+		return report, badInput(fmt.Errorf("nothing has run with %s yet; start with: lanternist run --config %s", cfg.File, cfg.File))
+	}
+	store, err := openControl(ctx, cfg, quiet)
 	if errors.Is(err, control.ErrLocked) {
 		return report, fmt.Errorf("a daemon is running, which compares at its start and at every connection; see: lanternist status --config %s: %w", cfg.File, err)
 	}

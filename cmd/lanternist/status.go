@@ -44,16 +44,17 @@ func (c *statusCmd) Run(a *app) error {
 }
 
 // whyNot is what keeps a daemon from starting, as far as that is a matter of identity; nil when nothing is known to.
+// What cannot be looked at is left to the start to say.
 func (c *statusCmd) whyNot(a *app) error {
 	cfg, err := c.load()
-	if err != nil || cfg.Journal.URL.IsZero() && !stateExists(cfg) {
-		return nil //nolint:nilerr // the command to start it will say it
+	if err != nil || !anythingStored(cfg) {
+		return nil
 	}
 	ctx, cancel := context.WithTimeout(a.ctx, checkTimeout)
 	defer cancel()
 	report, err := examine(ctx, cfg)
 	if err != nil || !report.Findings.Stops() {
-		return nil //nolint:nilerr // as above
+		return nil
 	}
 	return report.Findings
 }
