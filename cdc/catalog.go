@@ -179,11 +179,16 @@ func loadDefinitions(ctx context.Context, conn *pgx.Conn, publication string, oi
 	var key []int16
 	var number int16
 	var c row.Column
-	_, err = pgx.ForEachRow(rows, []any{&s.OID, &s.Namespace, &s.Name, &identity, &key, &number, &c.Name, &c.Type.OID, &c.Type.Mod, &c.NotNull}, func() error {
+	var sent, generated bool
+	_, err = pgx.ForEachRow(rows, []any{&s.OID, &s.Namespace, &s.Name, &identity, &key, &number, &c.Name, &c.Type.OID, &c.Type.Mod, &c.NotNull, &sent, &generated}, func() error {
 		table := schemas[s.OID]
 		if table == nil {
 			table = &row.Schema{OID: s.OID, Namespace: s.Namespace, Name: s.Name, Identity: identity[0]}
 			schemas[s.OID], keys[s.OID] = table, slices.Clone(key)
+		}
+		if !sent {
+			table.Unsent = append(table.Unsent, row.Unsent{Name: c.Name, Generated: generated})
+			return nil
 		}
 		table.Columns = append(table.Columns, c)
 		numbers[s.OID] = append(numbers[s.OID], number)
@@ -198,6 +203,10 @@ func loadDefinitions(ctx context.Context, conn *pgx.Conn, publication string, oi
 		return nil, err
 	}
 	for oid, table := range schemas {
+		if len(table.Columns) == 0 {
+			delete(schemas, oid)
+			continue
+		}
 		for i := range table.Columns {
 			t := &table.Columns[i].Type
 			*t = known.column(t.OID, t.Mod)
@@ -207,7 +216,7 @@ func loadDefinitions(ctx context.Context, conn *pgx.Conn, publication string, oi
 	return schemas, nil
 }
 
-// columnsQuery reads the published columns of tables $1 in publication $2, with the primary key, else the
+// columnsQuery reads the columns of tables $1, and whether publication $2 sends them, with the primary key, else the
 // replica identity index, of each table.
 func columnsQuery(version int) string {
 	published := `a.attgenerated = ''`
@@ -226,7 +235,7 @@ func columnsQuery(version int) string {
 		SELECT c.oid, n.nspname, c.relname, c.relreplident::text,
 		       (SELECT array_agg(k.number ORDER BY k.place)
 		          FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k(number, place) WHERE k.place <= i.indnkeyatts),
-		       a.attnum, a.attname, a.atttypid, a.atttypmod, a.attnotnull
+		       a.attnum, a.attname, a.atttypid, a.atttypmod, a.attnotnull, (` + published + `), a.attgenerated <> ''
 		  FROM pg_class c
 		  JOIN pg_namespace n ON n.oid = c.relnamespace
 		  JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -235,7 +244,7 @@ func columnsQuery(version int) string {
 		        WHERE indrelid = c.oid AND (indisprimary OR indisreplident)
 		        ORDER BY indisprimary DESC LIMIT 1) i ON true
 		  ` + join + `
-		 WHERE c.oid = ANY($1::oid[]) AND $2::text IS NOT NULL AND ` + published + `
+		 WHERE c.oid = ANY($1::oid[]) AND $2::text IS NOT NULL
 		 ORDER BY c.oid, a.attnum`
 }
 

@@ -61,7 +61,7 @@ func TestCatalogTypes(t *testing.T) {
 		"a_mood": {row.Enum, "public.mood", 0}, "a_pair": {row.Composite, "public.pair", 0}, "a_price": {row.Numeric, "public.price", 0},
 		"some_tags": {row.Array, "public.tags", row.String}, "moods": {row.Array, "public.mood[]", row.Enum}, "grid": {row.Array, "integer[]", row.Int},
 		"a_range": {row.Range, "int4range", 0}, "ranges": {row.Range, "tstzmultirange", 0}, "a_cidr": {row.Network, "cidr", 0},
-		"a_point": {row.Other, "point", 0}, "a_vector": {row.Other, "int2vector", 0}, "an_xml": {row.String, "xml", 0}, "a_bool": {row.Bool, "boolean", 0},
+		"a_point": {row.Point, "point", 0}, "a_vector": {row.Other, "int2vector", 0}, "an_xml": {row.String, "xml", 0}, "a_bool": {row.Bool, "boolean", 0},
 		"a_bytea": {row.Bytea, "bytea", 0}, "a_uuid": {row.UUID, "uuid", 0}, "a_jsonb": {row.JSON, "jsonb", 0}, "a_float8": {row.Float, "double precision", 0},
 	} {
 		i := schema.Column(name)

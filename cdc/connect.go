@@ -23,6 +23,9 @@ var sessionSettings = map[string]string{
 	"bytea_output":       "hex", //
 	"search_path":        "pg_catalog",
 	"xmloption":          "content",
+	"lc_monetary":        "C", // money: "-$1,234.56"
+
+	"quote_all_identifiers": "off", // regclass and its like
 
 	"statement_timeout":                   "0",
 	"lock_timeout":                        "0",
@@ -81,8 +84,28 @@ func Connect(ctx context.Context, cfg Config) (*pgx.Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)
 	}
+	if err := takeAnyBytes(ctx, conn.PgConn()); err != nil {
+		closeConn(conn.PgConn())
+		return nil, err
+	}
 	return conn, nil
 }
+
+// takeAnyBytes lets a database without an encoding (SQL_ASCII) send what it holds. Asked for UTF-8 it would answer with an error,
+// for ever, as soon as a value is not that, and no row behind it would come any more. Such values are rows like any others; in
+// documents their bytes become U+FFFD.
+func takeAnyBytes(ctx context.Context, conn *pgconn.PgConn) error {
+	if conn.ParameterStatus("server_encoding") != encodingNone {
+		return nil
+	}
+	if _, err := conn.Exec(ctx, "SET client_encoding TO "+encodingNone).ReadAll(); err != nil {
+		return fmt.Errorf("set the client's encoding: %w", err)
+	}
+	return nil
+}
+
+// encodingNone is the encoding of a database whose texts are bytes of no known encoding.
+const encodingNone = "SQL_ASCII"
 
 // connectReplication opens a replication connection to the database. The wire is the reader that the
 // connection's own protocol code reads from: once the connection streams, the caller reads from it directly.
@@ -101,6 +124,10 @@ func connectReplication(ctx context.Context, cfg Config) (*pgconn.PgConn, *wire,
 	conn, err := pgconn.ConnectConfig(ctx, pc)
 	if err != nil {
 		return nil, nil, fmt.Errorf("connect for replication: %w", err)
+	}
+	if err := takeAnyBytes(ctx, conn); err != nil {
+		closeConn(conn)
+		return nil, nil, err
 	}
 	return conn, w, nil
 }

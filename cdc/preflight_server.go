@@ -135,6 +135,10 @@ func (p *preflight) server(ctx context.Context) (err error) {
 		p.block("wal-level", fmt.Sprintf("wal_level is %s, it must be logical", level),
 			"ALTER SYSTEM SET wal_level = 'logical'; -- then restart the server")
 	}
+	if p.conn.PgConn().ParameterStatus("server_encoding") == encodingNone {
+		p.warn("encoding", "the database's encoding is SQL_ASCII: text that is not UTF-8 has U+FFFD in documents in place of its other bytes",
+			"-- dump the database and restore it into one made with ENCODING 'UTF8'")
+	}
 	if standby {
 		p.block("standby", "the server is a standby: publications cannot be made there", "-- put the primary into source.url")
 	}

@@ -23,6 +23,17 @@ var builtinClasses = map[string]row.Class{
 	"bytea": row.Bytea,
 	"json":  row.JSON, "jsonb": row.JSON,
 	"inet": row.Network, "cidr": row.Network, "macaddr": row.Network, "macaddr8": row.Network,
+	"money": row.Money,
+	"point": row.Point,
+}
+
+// extensionClasses is the same for base types of extensions, which may be in any schema. Base types are made of functions in C, so
+// that nobody has one of these names by chance.
+var extensionClasses = map[string]row.Class{
+	"citext": row.String,
+	"hstore": row.HStore,
+	"vector": row.Vector, "halfvec": row.Vector,
+	"geometry": row.Geometry, "geography": row.Geometry,
 }
 
 // typeInfo is a row of pg_type.
@@ -33,7 +44,9 @@ type typeInfo struct {
 	name      string
 	kind      string // pg_type.typtype
 	base      uint32 // of a domain
+	baseMod   int32  // of a domain: the modifier of its base, or -1
 	element   uint32 // of an array
+	delim     string // between elements of this type in the text of an array
 }
 
 // catalogTypes holds the types that some columns need, with their bases and elements.
@@ -57,9 +70,9 @@ func loadTypes(ctx context.Context, conn *pgx.Conn, oids []uint32) (catalogTypes
 		// int2vector and oidvector are arrays in the catalog, but their text is not that of an array.
 		rows, err := conn.Query(ctx, `
 			SELECT t.oid, CASE WHEN n.nspname = 'pg_catalog' THEN format_type(t.oid, NULL)
-			                   ELSE quote_ident(n.nspname) || '.' || quote_ident(t.typname) END, n.nspname, t.typname, t.typtype::text, t.typbasetype,
+			                   ELSE quote_ident(n.nspname) || '.' || quote_ident(t.typname) END, n.nspname, t.typname, t.typtype::text, t.typbasetype, t.typtypmod,
 			       CASE WHEN t.typcategory = 'A' AND t.typlen = -1 AND t.typtype = 'b'
-			             AND t.oid NOT IN ('int2vector'::regtype, 'oidvector'::regtype) THEN t.typelem ELSE 0 END
+			             AND t.oid NOT IN ('int2vector'::regtype, 'oidvector'::regtype) THEN t.typelem ELSE 0 END, t.typdelim::text
 			  FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace
 			 WHERE t.oid = ANY($1::oid[])`, missing)
 		if err != nil {
@@ -67,7 +80,7 @@ func loadTypes(ctx context.Context, conn *pgx.Conn, oids []uint32) (catalogTypes
 		}
 		oids = nil
 		var t typeInfo
-		_, err = pgx.ForEachRow(rows, []any{&t.oid, &t.formatted, &t.namespace, &t.name, &t.kind, &t.base, &t.element}, func() error {
+		_, err = pgx.ForEachRow(rows, []any{&t.oid, &t.formatted, &t.namespace, &t.name, &t.kind, &t.base, &t.baseMod, &t.element, &t.delim}, func() error {
 			types[t.oid] = t
 			oids = append(oids, t.base, t.element)
 			return nil
@@ -85,7 +98,13 @@ func (types catalogTypes) column(oid uint32, mod int32) row.Type {
 		return row.Type{OID: oid, Mod: mod, Name: fmt.Sprintf("unknown (%d)", oid)}
 	}
 	class, element := types.classify(info)
+	for base := info; mod < 0 && base.kind == "d"; base = types[base.base] {
+		mod = base.baseMod
+	}
 	t := row.Type{OID: oid, Mod: mod, Name: info.formatted, Class: class}
+	if info.delim != "" && info.delim != "," {
+		t.Delim = info.delim[0]
+	}
 	if class == row.Array {
 		elem := types.column(element, mod)
 		t.Elem = &elem
@@ -118,8 +137,5 @@ func (types catalogTypes) classify(t typeInfo) (class row.Class, element uint32)
 	if t.namespace == "pg_catalog" {
 		return builtinClasses[t.name], 0
 	}
-	if t.name == "citext" {
-		return row.String, 0
-	}
-	return row.Other, 0
+	return extensionClasses[t.name], 0
 }

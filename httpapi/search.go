@@ -45,8 +45,9 @@ type searchBody struct {
 
 type searchHit struct {
 	DocumentEntry
-	Score     *float64            `json:"score,omitempty" doc:"Relevance, when documents are ordered by it."`
-	Highlight map[string][]string `json:"highlight,omitempty" doc:"Fragments by field, what matched in <em>, all else escaped for HTML."`
+	Score      *float64            `json:"score,omitempty" doc:"Relevance, when documents are ordered by it."`
+	Highlight  map[string][]string `json:"highlight,omitempty" doc:"Fragments by field, what matched in <em>, all else escaped for HTML."`
+	NotIndexed []string            `json:"not_indexed,omitempty" doc:"Fields of which a value is in the document and not in the index: too long, or outside of what the field's type holds."`
 }
 
 type facet struct {
@@ -200,7 +201,7 @@ func searchAnswer(r *search.Result) searchBody {
 	body := searchBody{Total: r.Total, Exact: r.Exact, TookMs: r.Took.Milliseconds(), Documents: make([]searchHit, len(r.Hits))}
 	for i, h := range r.Hits {
 		body.Documents[i] = searchHit{
-			DocumentEntry: DocumentEntry{ID: h.ID, Version: h.Version, Document: h.Source}, Score: h.Score, Highlight: h.Highlight,
+			DocumentEntry: DocumentEntry{ID: h.ID, Version: h.Version, Document: h.Source}, Score: h.Score, Highlight: h.Highlight, NotIndexed: h.Ignored,
 		}
 	}
 	for _, f := range r.Facets {

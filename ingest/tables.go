@@ -103,6 +103,11 @@ func LoadCatalog(ctx context.Context, source cdc.Config, registry *schemas.Regis
 		if tables[i], err = registry.Register(ctx, t); err != nil {
 			return nil, fmt.Errorf("register %s: %w", t.QualifiedName(), err)
 		}
+		if len(t.Unsent) > 0 { // not registered: only the catalog of now knows it
+			registered := *tables[i]
+			registered.Unsent = t.Unsent
+			tables[i] = &registered
+		}
 	}
 	return tables, nil
 }

@@ -8,12 +8,16 @@ import (
 // AppendJSON appends the JSON form of a value of type t, given in Postgres text form, to dst. The form means
 // what to_jsonb makes of the value, with these choices:
 //
-//   - integers and numerics keep their exact digits ("1.10" stays 1.10), floats keep Postgres' shortest text;
-//     NaN and the infinities are strings; an oid is a number (to_jsonb makes it a string);
+//   - integers and numerics keep their exact digits ("1.10" stays 1.10), floats keep Postgres' shortest text; NaN and
+//     the infinities are strings, and so is a number of more than 1,000 characters, which readers of JSON refuse;
+//     an oid is a number (to_jsonb makes it a string), and so is money (the digits of a cast to numeric);
 //   - dates and timestamps are ISO 8601 strings with a T ("2026-01-02T03:04:05.123", with "+00:00" behind it when
 //     there is a time zone); infinity and years BC keep their Postgres words;
 //   - json and jsonb are copied, with line breaks made spaces, so that a document is always one line;
 //   - arrays are JSON arrays, nested as they are; their lower bounds are dropped;
+//   - a point is an array of its two coordinates, a vector one of its elements, an hstore an object of strings and nulls;
+//   - a geometry is GeoJSON, with "crs" when its SRID is neither 4326 nor unknown; M is dropped. What GeoJSON cannot say
+//     (curves, surfaces, coordinates that are no numbers) stays EWKB;
 //   - everything else, composites and ranges included, is its text as a string.
 //
 // The result is always valid JSON, as long as the text of a json value is: it is not parsed here. A text that
@@ -21,8 +25,12 @@ import (
 func AppendJSON(dst []byte, t *Type, text []byte) []byte {
 	switch t.Class {
 	case Int, Float, Numeric:
-		if isJSONNumber(text) {
+		if len(text) <= maxNumberLen && isJSONNumber(text) {
 			return append(dst, text...)
+		}
+	case Money:
+		if out, ok := appendMoney(dst, text); ok {
+			return out
 		}
 	case Bool:
 		if len(text) == 1 && text[0] == 't' {
@@ -39,9 +47,29 @@ func AppendJSON(dst []byte, t *Type, text []byte) []byte {
 		if out, ok := appendArray(dst, t, text); ok {
 			return out
 		}
+	case Point:
+		if out, ok := appendPoint(dst, text); ok {
+			return out
+		}
+	case Vector:
+		if out, ok := appendVector(dst, text); ok {
+			return out
+		}
+	case HStore:
+		if out, ok := appendHStore(dst, text); ok {
+			return out
+		}
+	case Geometry:
+		if out, ok := appendGeometry(dst, text); ok {
+			return out
+		}
 	}
 	return AppendJSONString(dst, text)
 }
+
+// maxNumberLen is how long a number may be in JSON. Jackson, which Elasticsearch reads with, refuses a document with a longer one.
+// Postgres' numeric goes up to 147,455 digits.
+const maxNumberLen = 1000
 
 // isJSONNumber says whether text is a number in the grammar of JSON.
 func isJSONNumber(text []byte) bool {
@@ -86,10 +114,14 @@ func digits(text []byte) int {
 }
 
 // appendVerbatim copies a json value. Outside of strings a line break is white space, and inside of strings
-// JSON does not allow one, so each may become a space.
+// JSON does not allow one, so each may become a space. Bytes that are not UTF-8 become U+FFFD.
 func appendVerbatim(dst, text []byte) []byte {
 	from := len(dst)
-	dst = append(dst, text...)
+	if utf8.Valid(text) {
+		dst = append(dst, text...)
+	} else {
+		dst = append(dst, bytes.ToValidUTF8(text, []byte("\ufffd"))...)
+	}
 	if bytes.IndexByte(text, '\n') < 0 && bytes.IndexByte(text, '\r') < 0 {
 		return dst
 	}

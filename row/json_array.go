@@ -10,7 +10,10 @@ func appendArray(dst []byte, t *Type, text []byte) ([]byte, bool) {
 	if p.elem == nil {
 		return dst, false
 	}
-	if p.elem.Name == "box" { // the one type whose delimiter is not a comma
+	switch {
+	case p.elem.Delim != 0:
+		p.delimiter = p.elem.Delim
+	case p.elem.Name == "box": // in definitions stored before Delim was
 		p.delimiter = ';'
 	}
 	p.skipBounds()

@@ -33,7 +33,7 @@ var postgresValues = []struct {
 	{scalar(row.JSON), []string{`'{"b": [1, 2.50, null], "a": "x\ny"}'::jsonb`, "E'{\"b\":\\n [1, 2]}'::json", "'null'::jsonb", `'"text"'::json`}},
 	{scalar(row.Range), []string{"'[1,5)'::int4range", "'{[1,3),[5,6)}'::int4multirange", "'empty'::tstzrange"}},
 	{scalar(row.Network), []string{"'10.0.0.1/8'::inet", "'10.0.0.0/8'::cidr", "'08:00:2b:01:02:03'::macaddr"}},
-	{scalar(row.Other), []string{"'(1,2)'::point", "'a & b'::tsquery", "'101'::bit(3)", "'12.34'::money"}},
+	{scalar(row.Other), []string{"'a & b'::tsquery", "'101'::bit(3)", "'((0,0),(1,1))'::path", "'<(1,2),3>'::circle"}},
 	{arrayOf(scalar(row.Int)), []string{"'{}'::int[]", "'{1,NULL,3}'::int[]", "'{{1,2},{3,4}}'::int8[]", "'[0:1]={1,2}'::int[]", "'[2:3][-1:0]={{1,2},{3,4}}'::int[]"}},
 	{arrayOf(scalar(row.String)), []string{`ARRAY['a','b c','NULL',NULL,'q"\','','{x}','1,2']::text[]`}},
 	{arrayOf(scalar(row.Bool)), []string{"'{t,f,NULL}'::bool[]"}},

@@ -87,9 +87,9 @@ func FuzzAppendJSON(f *testing.F) {
 		f.Add(text, uint8(row.TimestampTZ), uint8(row.JSON))
 	}
 	f.Fuzz(func(t *testing.T, text string, class, elem uint8) {
-		typ := &row.Type{Class: row.Class(class) % (row.Network + 1)}
+		typ := &row.Type{Class: row.Class(class) % (row.Vector + 1)}
 		if typ.Class == row.Array {
-			typ.Elem = &row.Type{Class: row.Class(elem) % (row.Network + 1)}
+			typ.Elem = &row.Type{Class: row.Class(elem) % (row.Vector + 1)}
 			if typ.Elem.Class == row.JSON {
 				t.Skip("the elements would have to be JSON")
 			}

@@ -26,6 +26,11 @@ const (
 	Range                    // ranges and multiranges
 	Composite                //
 	Network                  // inet, cidr, macaddr
+	Money                    // "-$1,234.56": sent under lc_monetary C, exact
+	Point                    // "(1,2)"
+	HStore                   // extension hstore: texts by name
+	Geometry                 // extension postgis, geometry and geography: EWKB in hexadecimal
+	Vector                   // extension vector, vector and halfvec: "[1,2,3]"
 )
 
 // Type is a column's Postgres type.
@@ -35,6 +40,8 @@ type Type struct {
 	Name  string `json:"name"`           // as format_type prints it, without the modifier: "integer", "public.mood"
 	Class Class  `json:"class"`          //
 	Elem  *Type  `json:"elem,omitempty"` // element type when Class is Array
+	// Delim separates elements of this type in the text of an array; 0 is a comma. "box" and the types of postgis have others.
+	Delim byte `json:"delim,omitempty"`
 }
 
 // Column is one column of a table.
@@ -54,6 +61,15 @@ type Schema struct {
 	Columns   []Column `json:"columns"`   // in the order of the rows' values
 	Key       []int    `json:"key"`       // indexes into Columns of the primary key, else of the replica identity index
 	Identity  byte     `json:"identity"`  // pg_class.relreplident: 'd' default, 'i' index, 'f' full, 'n' nothing
+	// Unsent are the columns that the table has and the stream does not send, when that is known: it explains why a column is not
+	// there, and is not part of the definition.
+	Unsent []Unsent `json:"-"`
+}
+
+// Unsent is a column that is not sent: because it is generated, or because the publication's column list leaves it out.
+type Unsent struct {
+	Name      string
+	Generated bool
 }
 
 // QualifiedName is "namespace.name".

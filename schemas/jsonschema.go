@@ -86,6 +86,9 @@ func alwaysSent(class row.Class) bool {
 	}
 }
 
+// A numeric of more than 1,000 characters is a string.
+const longNumber = `^-?[0-9]+(\.[0-9]+)?$`
+
 // Texts of dates and timestamps that are not ISO 8601: infinity, years BC, years of more than four digits.
 const outsideISO = "^(-?infinity|.* BC|[0-9]{5,}-.*)$"
 
@@ -96,8 +99,12 @@ func valueOf(t *row.Type, nullable bool) document {
 		return plain("boolean", nullable)
 	case row.Int:
 		return plain("integer", nullable)
-	case row.Float, row.Numeric:
+	case row.Float:
 		return either(nullable, document{"type": "number"}, document{"enum": []any{"NaN", "Infinity", "-Infinity"}})
+	case row.Numeric:
+		return either(nullable, document{"type": "number"}, document{"enum": []any{"NaN", "Infinity", "-Infinity"}}, document{"type": "string", "pattern": longNumber})
+	case row.Money:
+		return plain("number", nullable)
 	case row.UUID:
 		return with(plain("string", nullable), "format", "uuid")
 	case row.Date:
@@ -111,6 +118,14 @@ func valueOf(t *row.Type, nullable bool) document {
 		return with(plain("string", nullable), "pattern", `^\\x([0-9a-f]{2})*$`)
 	case row.JSON:
 		return document{} // anything, null among it
+	case row.HStore:
+		return with(plain("object", nullable), "additionalProperties", document{"type": []string{"string", "null"}})
+	case row.Geometry:
+		return either(nullable, document{"type": "object", "required": []string{"type"}}, document{"type": "string", "pattern": "^[0-9A-Fa-f]+$"})
+	case row.Point:
+		return either(nullable, document{"type": "array", "items": document{"type": "number"}}, document{"type": "string"})
+	case row.Vector:
+		return with(plain("array", nullable), "items", document{"type": "number"})
 	case row.Array:
 		return arrayOf(t, nullable)
 	default:

@@ -208,7 +208,7 @@ func sameType(a, b *row.Type) bool {
 	if a == nil || b == nil {
 		return a == b
 	}
-	return a.OID == b.OID && a.Mod == b.Mod && a.Name == b.Name && a.Class == b.Class && sameType(a.Elem, b.Elem)
+	return a.OID == b.OID && a.Mod == b.Mod && a.Name == b.Name && a.Class == b.Class && a.Delim == b.Delim && sameType(a.Elem, b.Elem)
 }
 
 // clone copies a definition so that no one else can change it.

@@ -125,6 +125,9 @@ func (c *compiler) meantInExpr(o *object, message string, withDoc bool) string {
 	if m == nil {
 		return ""
 	}
+	if why := unsent(o.schema, m[1]); why != "" {
+		return fmt.Sprintf("; column %q of %s %s", m[1], o.schema.QualifiedName(), why)
+	}
 	if f, declared := c.env.members[o][m[1]]; declared && f == nil {
 		return "; it is computed further down, or has a problem of its own"
 	}

@@ -161,7 +161,7 @@ func celType(t *row.Type) *types.Type {
 	switch t.Class {
 	case row.Int:
 		return nullableInt
-	case row.Float, row.Numeric:
+	case row.Float, row.Numeric, row.Money:
 		return nullableDouble
 	case row.Bool:
 		return nullableBool
@@ -169,7 +169,7 @@ func celType(t *row.Type) *types.Type {
 		return nullableBytes
 	case row.Date, row.Timestamp, row.TimestampTZ:
 		return types.TimestampType
-	case row.JSON, row.Array:
+	case row.JSON, row.Array, row.Point, row.Vector, row.HStore, row.Geometry:
 		return types.DynType
 	}
 	return nullableString

@@ -183,6 +183,9 @@ func celValue(t *row.Type, v row.Value) (ref.Val, error) {
 			err = nil // a numeric beyond the range of floats
 		}
 		return types.Double(f), err
+	case row.Money:
+		f, err := strconv.ParseFloat(string(row.AppendMoneyDigits(nil, v.Text)), 64)
+		return types.Double(f), err
 	case row.Bool:
 		return types.Bool(text == "t"), nil
 	case row.Bytea:
@@ -193,7 +196,7 @@ func celValue(t *row.Type, v row.Value) (ref.Val, error) {
 		return types.Timestamp{Time: at}, err
 	case row.JSON:
 		return celJSON([]byte(text))
-	case row.Array:
+	case row.Array, row.Point, row.Vector, row.HStore, row.Geometry:
 		return celJSON(row.AppendJSON(nil, t, v.Text))
 	}
 	return types.String(text), nil

@@ -129,7 +129,26 @@ func (c *compiler) column(o *object, w word) int {
 }
 
 func (c *compiler) noColumn(o *object, w word) {
+	if why := unsent(o.schema, w.text); why != "" {
+		c.failf(w.line, "column %q of %s %s", w.text, o.schema.QualifiedName(), why)
+		return
+	}
 	c.failf(w.line, "column %q is not in %s%s", w.text, o.schema.QualifiedName(), meant(w.text, columnNames(o.schema)))
+}
+
+// unsent says why a column that the table has is not among those that are sent, or nothing.
+func unsent(s *row.Schema, name string) string {
+	for _, u := range s.Unsent {
+		switch {
+		case u.Name != name:
+		case u.Generated:
+			return "is generated, and Postgres does not send it: write it as a cel field, or, from Postgres 18 on and when it is stored, " +
+				"publish it (ALTER PUBLICATION … SET (publish_generated_columns = stored))"
+		default:
+			return "is not in the column list of the publication"
+		}
+	}
+	return ""
 }
 
 func columnNames(s *row.Schema) []string {

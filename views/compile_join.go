@@ -126,7 +126,7 @@ func notJoinable(a, b *row.Type) string {
 		return "the types do not compare"
 	}
 	switch a.Class {
-	case row.Int, row.Bool, row.UUID, row.Date, row.Timestamp, row.TimestampTZ, row.Bytea:
+	case row.Int, row.Bool, row.UUID, row.Date, row.Timestamp, row.TimestampTZ, row.Bytea, row.Money:
 		return ""
 	case row.String:
 		if isCaseless(a) || isCaseless(b) {

@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash"
+
+	"github.com/lanternist/lanternist/row"
 )
 
 // hashFormat changes when documents change though the definition does not, that is when this package composes
@@ -25,6 +27,11 @@ func hashOf(v *View, def *Definition) string {
 		}
 		for _, s := range o.slots {
 			h.add("column", s.name, s.typ.Name, s.typ.Mod, s.typ.Class)
+			for e := s.typ.Elem; e != nil; e = e.Elem {
+				if e.Class > row.Network { // the classes before are as old as the hash, and the name tells them apart
+					h.add("element", e.Class)
+				}
+			}
 		}
 	}
 	h.fields(def.fields)

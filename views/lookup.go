@@ -68,7 +68,7 @@ func (c *compiler) lookupPart(root *object, w word) (lookupPart, bool) {
 			c.noLookup(o, w, name)
 			return part, false
 		case f.kind != joinField && !nested:
-			if (f.kind == exprField && f.program.many) || f.typ.Class == row.JSON || f.typ.Class == row.Array {
+			if (f.kind == exprField && f.program.many) || !isOneValue(&f.typ) {
 				c.failf(w.line, "lookup %q: %s is not one value", w.text, name)
 				return part, false
 			}
@@ -89,6 +89,15 @@ func (c *compiler) lookupPart(root *object, w word) (lookupPart, bool) {
 		}
 		rest = tail
 	}
+}
+
+// isOneValue says whether the JSON of a type is a string, a number or a boolean.
+func isOneValue(t *row.Type) bool {
+	switch t.Class {
+	case row.JSON, row.Array, row.Point, row.Vector, row.HStore, row.Geometry:
+		return false
+	}
+	return true
 }
 
 func (c *compiler) noLookup(o *object, w word, name string) {
@@ -161,7 +170,7 @@ func lookupText(t *row.Type, text []byte) string {
 	switch t.Class {
 	case row.Bool:
 		return strconv.FormatBool(string(text) == "t")
-	case row.Timestamp, row.TimestampTZ:
+	case row.Timestamp, row.TimestampTZ, row.Money:
 		return trimQuotes(string(row.AppendJSON(nil, t, text)))
 	}
 	return string(text)

@@ -19,7 +19,7 @@ type orderColumn struct {
 // which for enums is by label and not by position; types whose text has no order of its own are not sorted.
 func isOrdered(t *row.Type) bool {
 	switch t.Class {
-	case row.String, row.Bool, row.Int, row.Float, row.Numeric, row.UUID, row.Date, row.Timestamp, row.TimestampTZ, row.Bytea, row.Enum:
+	case row.String, row.Bool, row.Int, row.Float, row.Numeric, row.UUID, row.Date, row.Timestamp, row.TimestampTZ, row.Bytea, row.Enum, row.Money:
 		return true
 	case row.Time:
 		return t.Name != "time with time zone"
@@ -59,6 +59,8 @@ func compareText(class row.Class, a, b []byte) int {
 	switch class {
 	case row.Int, row.Numeric:
 		return compareNumeric(a, b)
+	case row.Money:
+		return compareNumeric(row.AppendMoneyDigits(nil, a), row.AppendMoneyDigits(nil, b))
 	case row.Float:
 		return compareFloat(a, b)
 	case row.Date, row.Timestamp, row.TimestampTZ:

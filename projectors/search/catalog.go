@@ -129,13 +129,21 @@ func (f *field) describe(typ string) {
 		f.kind = kindDate
 	case "ip":
 		f.kind = kindIP
+	case "geo_point", "geo_shape", "dense_vector", "sparse_vector":
+		f.kind, f.exact = kindAny, "" // is there or not: the API has no operator for more
 	default:
 		f.kind = kindAny
 	}
 }
 
+// ignoredField has the names of a document's fields of which a value is kept and not indexed. Elasticsearch writes it.
+const ignoredField = "_ignored"
+
 // find is the field that a reader names, or nil.
 func (c *catalog) find(path string) *field {
+	if path == ignoredField {
+		return &field{path: path, exact: path}
+	}
 	if f, ok := c.fields[path]; ok {
 		return f
 	}

@@ -14,8 +14,13 @@ const (
 	keywordIgnoreAbove = 8191
 	// exactIgnoreAbove is the same for the keyword beside a text, which long texts do not need.
 	exactIgnoreAbove = 1024
-	// dateFormat takes what row.AppendJSON writes.
-	dateFormat = "strict_date_optional_time_nanos||strict_date_optional_time"
+	// dateFormat takes what row.AppendJSON writes, infinities excepted: ISO 8601, years BC, and years of five to seven digits.
+	dateFormat = "strict_date_optional_time_nanos||strict_date_optional_time" +
+		"||yyyy-MM-dd['T'HH:mm:ss" + fractionFormat + "[XXX]] G" +
+		"||[uuuuuuu][uuuuuu][uuuuu]-MM-dd['T'HH:mm:ss" + fractionFormat + "[XXX]]"
+	fractionFormat = "[.SSSSSS][.SSSSS][.SSSS][.SSS][.SS][.S]"
+	// vectorDimensionsMax is what a dense_vector may have.
+	vectorDimensionsMax = 4096
 )
 
 // properties is the "properties" object of a mapping.
@@ -47,11 +52,19 @@ func deriveField(f *views.Field) map[string]any {
 
 // scalarMapping is the mapping of a column or computed value. Elasticsearch has no arrays: a field holds one value or many.
 func scalarMapping(t *row.Type, as string) map[string]any {
+	list := t.Class == row.Array
 	for t.Class == row.Array && t.Elem != nil {
 		t = t.Elem
 	}
+	if as == "" && t.Class == row.Vector && !list { // a field has one vector
+		as = vectorType(t)
+	}
 	if as != "" {
-		return namedMapping(as, t.Class)
+		m := namedMapping(as, t.Class)
+		if as == "dense_vector" && t.Class == row.Vector && t.Mod > 0 {
+			m["dims"] = t.Mod
+		}
+		return m
 	}
 	switch t.Class {
 	case row.String:
@@ -63,11 +76,15 @@ func scalarMapping(t *row.Type, as string) map[string]any {
 			return namedMapping("integer", t.Class)
 		}
 		return namedMapping("long", t.Class)
-	case row.Float, row.Numeric:
+	case row.Float, row.Numeric, row.Money:
 		return namedMapping("double", t.Class)
+	case row.HStore:
+		return namedMapping("flattened", t.Class)
+	case row.Geometry:
+		return namedMapping(geometryType(t), t.Class)
 	case row.Date, row.Timestamp, row.TimestampTZ:
 		return namedMapping("date", t.Class)
-	case row.JSON:
+	case row.JSON, row.Point, row.Vector:
 		return namedMapping("none", t.Class)
 	case row.Bytea:
 		return map[string]any{"type": "keyword", "index": false, "doc_values": false}
@@ -76,8 +93,35 @@ func scalarMapping(t *row.Type, as string) map[string]any {
 	}
 }
 
+// vectorType is what a vector is found by: one without a declared number of elements, or with too many, is only kept.
+func vectorType(t *row.Type) string {
+	if t.Mod < 1 || t.Mod > vectorDimensionsMax {
+		return "none"
+	}
+	return "dense_vector"
+}
+
+// geometryType is what a geometry is found by. Elasticsearch knows longitude and latitude only: a geometry is one when its type
+// says so, else it is kept.
+func geometryType(t *row.Type) string {
+	const srid, kind, point = 0x1fffff00, 0xfc, 1 // in a modifier of PostGIS
+	geography := strings.HasSuffix(t.Name, "geography")
+	switch {
+	case t.Mod < 0 && geography:
+		return "geo_shape"
+	case t.Mod < 0 || (t.Mod&srid)>>8 != 4326:
+		return "none"
+	case t.Mod&kind>>2 == point:
+		return "geo_point"
+	}
+	return "geo_shape"
+}
+
 // namedMapping is the mapping of a type by name, with what it needs to take every value of the class that can be taken. Names other
 // than "string" (a text with a keyword beside it) and "none" (kept, not indexed) are Elasticsearch's.
+//
+// Whatever is left out of the index for ignore_above or ignore_malformed, Elasticsearch names in _ignored, which hits show and
+// filters find. Places are not among it: with ignore_malformed Elasticsearch moves those that are nowhere to somewhere else.
 func namedMapping(name string, class row.Class) map[string]any {
 	m := map[string]any{"type": name}
 	switch name {
@@ -91,11 +135,13 @@ func namedMapping(name string, class row.Class) map[string]any {
 		m["ignore_above"] = keywordIgnoreAbove
 	case "date", "date_nanos":
 		m["format"] = dateFormat
-		m["ignore_malformed"] = true // infinity, years BC and after 9999
+		m["ignore_malformed"] = true // infinity; for date_nanos also what is not in 1970 to 2262
 	case "ip":
 		m["ignore_malformed"] = true // networks with a mask
 	case "scaled_float":
 		m["scaling_factor"] = 100
+	case "dense_vector":
+		m["similarity"] = "l2_norm" // the others refuse a vector of zeros
 	}
 	if class == row.Float || class == row.Numeric {
 		switch m["type"] {

@@ -40,6 +40,13 @@ func everyClass() []views.Field {
 		scalar("composite", "composite", row.Composite, "public.address", ""),
 		scalar("inet", "inet", row.Network, "inet", ""),
 		scalar("other", "other", row.Other, "tsvector", ""),
+		scalar("money", "money", row.Money, "money", ""),
+		scalar("point", "point", row.Point, "point", ""),
+		scalar("pairs", "pairs", row.HStore, "public.hstore", ""),
+		scalar("place", "place", row.Geometry, "public.geometry", ""),
+		{Name: "at", Path: "at", Type: row.Type{Class: row.Geometry, Name: "public.geometry", Mod: 4326<<8 | 1<<2}},
+		{Name: "vector", Path: "vector", Type: row.Type{Class: row.Vector, Name: "public.vector", Mod: 3}},
+		{Name: "vectors", Path: "vectors", Type: row.Type{Class: row.Array, Elem: &row.Type{Class: row.Vector, Name: "public.vector", Mod: 3}}},
 		{Name: "ints", Path: "ints", Type: row.Type{Class: row.Array, Elem: &row.Type{Class: row.Array, Elem: &row.Type{Class: row.Int, Name: "integer"}}}},
 		{Name: "objects", Path: "objects", Type: row.Type{Class: row.Array, Elem: &row.Type{Class: row.JSON, Name: "jsonb"}}},
 	}
@@ -108,10 +115,10 @@ func TestElasticsearchTakesEveryMapping(t *testing.T) {
 	full := views.Document{ID: "1", Body: []byte(`{"small":1,"int":-2147483648,"big":9223372036854775807,"oid":4294967295,"real":1.5e-7,"numeric":12345678901234567890.123456789,
 "text":"` + string(long) + `","bool":true,"uuid":"0b1f","enum":"ok","date":"2026-01-02","timestamp":"2026-01-02T03:04:05.123456","timestamptz":"2026-01-02T03:04:05+00:00",
 "time":"03:04:05.1","interval":"1 day","bytea":"\\x` + string(bytes.Repeat([]byte("00"), 40_000)) + `","json":[1,{"":2},"x"],"range":"[1,2)","composite":"(1,2)","inet":"10.0.0.0/8","other":"` + string(long) + `",
-"ints":[[1,2],[3,null]],"objects":[{"a":1},2],"as_keyword":"` + string(long) + `","as_none":{"x":1},"as_ip":"10.0.0.0/8","as_date":"soon"}`)}
+"money":-92233720368547758.08,"point":[1,2],"pairs":{"a":"1","b":null,"":"x"},"place":{"type":"Point","coordinates":[]},"at":{"type":"Point","coordinates":[1,2]},"vector":[0,0,0],"vectors":[[1,2],[3]],"ints":[[1,2],[3,null]],"objects":[{"a":1},2],"as_keyword":"` + string(long) + `","as_none":{"x":1},"as_ip":"10.0.0.0/8","as_date":"soon"}`)}
 	full.Body = bytes.ReplaceAll(full.Body, []byte("\n"), nil)
 	put(t, g, 5, full)
-	put(t, g, 5, doc("2", `{"real":"NaN","numeric":"Infinity","cents":"-Infinity","date":"infinity","timestamp":"0044-03-15 BC","timestamptz":"-infinity","ints":[],"json":null,"bool":null}`))
+	put(t, g, 5, doc("2", `{"real":"NaN","numeric":"Infinity","cents":"-Infinity","date":"infinity","timestamp":"0044-03-15 BC","timestamptz":"-infinity","ints":[],"json":null,"bool":null,"point":"(Infinity,1)","place":"0108","at":null,"vector":null}`))
 	put(t, g, 5, doc("3", `{"date":"4713-01-01 BC","timestamp":"294276-12-31T23:59:59.999999","text":null,"nested":null,"one":null,"list":[]}`))
 	if r := found(t, s, Query{After: 5}); r.Total != 3 {
 		t.Errorf("%d documents", r.Total)
@@ -125,6 +132,41 @@ func TestElasticsearchTakesEveryMapping(t *testing.T) {
 		}
 		if _, err := s.Search(t.Context(), Query{SinglePage: true, Facets: []string{path}, Sort: []Sort{{Field: path}}}); err != nil {
 			t.Errorf("%s: %v", path, err)
+		}
+	}
+}
+
+// What a geometry or a vector is found by follows from its modifier. A modifier of PostGIS has the SRID from bit 8, the type from bit 2.
+func TestMappingOfPlacesAndVectors(t *testing.T) {
+	geometry := func(name string, mod int32) row.Type { return row.Type{Class: row.Geometry, Name: name, Mod: mod} }
+	vector := func(mod int32) row.Type { return row.Type{Class: row.Vector, Name: "public.vector", Mod: mod} }
+	list := func(elem row.Type) row.Type { return row.Type{Class: row.Array, Elem: &elem} }
+	for _, c := range []struct {
+		typ  row.Type
+		as   string
+		want string
+	}{
+		{geometry("public.geometry", -1), "", "object"},
+		{geometry("public.geometry", 1<<2), "", "object"},             // Point, SRID unknown
+		{geometry("public.geometry", 1107460), "", "geo_point"},       // Point, 4326
+		{geometry("public.geometry", 1107462), "", "geo_point"},       // PointZ, 4326
+		{geometry("public.geometry", 1107468), "", "geo_shape"},       // Polygon, 4326
+		{geometry("public.geometry", 3857<<8|1<<2), "", "object"},     // Point, 3857
+		{geometry("public.geography", -1), "", "geo_shape"},           //
+		{geometry("public.geography", 1107460), "", "geo_point"},      //
+		{geometry("public.geometry", -1), "geo_shape", "geo_shape"},   //
+		{list(geometry("public.geometry", 1107460)), "", "geo_point"}, // a field may have several places
+		{vector(3), "", "dense_vector"}, {vector(-1), "", "object"}, {vector(16000), "", "object"}, {list(vector(3)), "", "object"},
+	} {
+		m := scalarMapping(&c.typ, c.as)
+		if m["type"] != c.want {
+			t.Errorf("%+v as %q is %v, want %s", c.typ, c.as, m, c.want)
+		}
+		if c.want == "dense_vector" && m["dims"] != c.typ.Mod {
+			t.Errorf("%+v: %v", c.typ, m)
+		}
+		if m["ignore_malformed"] != nil {
+			t.Errorf("%+v: places that are nowhere would be moved: %v", c.typ, m)
 		}
 	}
 }

@@ -205,7 +205,7 @@ func (c *catalog) planFilter(f Filter) (plannedFilter, error) {
 }
 
 // validDate is what a date may look like; Elasticsearch knows the rest.
-var validDate = regexp.MustCompile(`^(now([+-]\d+[yMwdhHms])*(/[yMwdhHms])?|[+-]?\d{4,9}(-(0[1-9]|1[0-2])(-\d{2}(T([01]\d|2[0-3])(:[0-5]\d(:[0-5]\d([.,]\d{1,9})?)?)?(Z|[+-]\d{2}(:?\d{2})?)?)?)?)?)$`)
+var validDate = regexp.MustCompile(`^(now([+-]\d+[yMwdhHms])*(/[yMwdhHms])?|[+-]?\d{4,9}(-(0[1-9]|1[0-2])(-\d{2}(T([01]\d|2[0-3])(:[0-5]\d(:[0-5]\d([.,]\d{1,9})?)?)?(Z|[+-]\d{2}(:?\d{2})?)?)?)?)?( BC)?)$`)
 
 var (
 	errRange      = errors.New("is more than the field can hold")

@@ -16,6 +16,7 @@ type Hit struct {
 	Score     *float64            // nil when hits are not ordered by relevance
 	Source    json.RawMessage     // the document
 	Highlight map[string][]string // fragments by field
+	Ignored   []string            // fields of which a value is kept and not indexed: it was too long, or none of the field's type
 	// Definition is the hash of the definition that the document was composed by; "" when it is not known. Only Get says it.
 	Definition string
 }
@@ -68,6 +69,7 @@ type answerHit struct {
 	Score     *float64            `json:"_score"`
 	Source    json.RawMessage     `json:"_source"`
 	Highlight map[string][]string `json:"highlight"`
+	Ignored   []string            `json:"_ignored"`
 	Sort      json.RawMessage     `json:"sort"`
 }
 
@@ -91,7 +93,7 @@ func (a *searchAnswer) result(p *plan) (*Result, error) {
 	}
 	scored := p.scored()
 	for i, hit := range a.Hits.Hits {
-		r.Hits[i] = Hit{ID: hit.ID, Version: hit.Version, Source: hit.Source, Highlight: hit.Highlight}
+		r.Hits[i] = Hit{ID: hit.ID, Version: hit.Version, Source: hit.Source, Highlight: hit.Highlight, Ignored: hit.Ignored}
 		if scored {
 			r.Hits[i].Score = hit.Score
 		}
