@@ -2,6 +2,7 @@ package cdc_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -81,6 +82,30 @@ func TestCatalogTypes(t *testing.T) {
 	if schema.Column("a_generated") >= 0 || schema.Column("a_dropped") >= 0 {
 		t.Error("a generated or dropped column is captured")
 	}
+	if want := []row.Unsent{{Name: "a_generated", Generated: true}}; !slices.Equal(schema.Unsent, want) {
+		t.Errorf("not sent are %+v, want %+v", schema.Unsent, want)
+	}
+}
+
+// The modifier of a domain's base is the domain's, and a type whose elements are separated otherwise says so.
+func TestCatalogTypesOfDomains(t *testing.T) {
+	s := newSource(t, devstack.Postgres(t), `
+		CREATE DOMAIN cents AS numeric(12,2); CREATE DOMAIN amount AS cents; CREATE DOMAIN corner AS box;
+		CREATE TABLE d (id int PRIMARY KEY, a amount, many amount[], own numeric(4,1), corners corner[], m money, at point)`)
+	schema := s.catalog("d")[0]
+	for name, want := range map[string]row.Type{
+		"a": {Class: row.Numeric, Mod: 12<<16 | 2 + 4}, "many": {Class: row.Array, Mod: -1, Elem: &row.Type{Class: row.Numeric, Mod: 12<<16 | 2 + 4}},
+		"own": {Class: row.Numeric, Mod: 4<<16 | 1 + 4}, "corners": {Class: row.Array, Mod: -1, Elem: &row.Type{Class: row.Other, Mod: -1, Delim: ';'}},
+		"m": {Class: row.Money, Mod: -1}, "at": {Class: row.Point, Mod: -1},
+	} {
+		got := schema.Columns[schema.Column(name)].Type
+		if got.Class != want.Class || got.Mod != want.Mod {
+			t.Errorf("%s is %+v, want %+v", name, got, want)
+		}
+		if want.Elem != nil && (got.Elem == nil || got.Elem.Class != want.Elem.Class || got.Elem.Mod != want.Elem.Mod || got.Elem.Delim != want.Elem.Delim) {
+			t.Errorf("elements of %s are %+v, want %+v", name, got.Elem, want.Elem)
+		}
+	}
 }
 
 func TestLoadPublishedTakesTheColumnList(t *testing.T) {
@@ -98,6 +123,9 @@ func TestLoadPublishedTakesTheColumnList(t *testing.T) {
 	}
 	if got, want := describeSchema(st.schemas.given[0]), describeSchema(schemas[0]); got != want {
 		t.Errorf("the stream says\n%s\nthe catalog\n%s", got, want)
+	}
+	if want := []row.Unsent{{Name: "secret"}}; !slices.Equal(schemas[0].Unsent, want) {
+		t.Errorf("not sent are %+v, want %+v", schemas[0].Unsent, want)
 	}
 }
 

@@ -59,6 +59,7 @@ func TestValuesRoundTrip(t *testing.T) {
 	}
 	random := randomSource(t)
 	w := newValuesWorld(t, devstack.Postgres(t))
+	setOddly(t, w.database)
 	rows := valuesRows(t)
 	for id := range rows / 2 {
 		w.insert(random, id)
@@ -103,7 +104,6 @@ type valueColumn struct {
 
 func newValuesWorld(t *testing.T, database *devstack.Database) *valuesWorld {
 	t.Helper()
-	setOddly(t, database)
 	conn, err := cdc.Connect(t.Context(), cdc.Config{URL: database.URL()})
 	if err != nil {
 		t.Fatal(err)

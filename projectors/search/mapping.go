@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	// keywordIgnoreAbove is in characters, of up to 4 bytes: Lucene takes 32,766 bytes. Longer values are kept, and not found.
+	// keywordIgnoreAbove is in UTF-16 code units, of up to 3 bytes in UTF-8: Lucene takes 32,766 bytes. Longer values are kept, and not found.
 	keywordIgnoreAbove = 8191
 	// exactIgnoreAbove is the same for the keyword beside a text, which long texts do not need.
 	exactIgnoreAbove = 1024

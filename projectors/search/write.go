@@ -132,6 +132,9 @@ func (w *write) fill(c *chunk) {
 	size := 0
 	for ; w.next < len(w.docs); w.next++ {
 		d := &w.docs[w.next]
+		if d.Body == nil && (d.ID == "" || len(d.ID) > idBytesMax) {
+			continue // gone already: the index cannot have had it
+		}
 		if err := unsendable(d); err != nil {
 			w.failures = append(w.failures, projectors.Failure{Index: w.next, Err: err})
 			continue

@@ -86,6 +86,19 @@ func TestDeletedDocumentDoesNotComeBack(t *testing.T) {
 	}
 }
 
+// A document that the index cannot have had needs no deleting: the row whose key was too long is gone, and nothing is left to park.
+func TestDeletionOfAnImpossibleDocument(t *testing.T) {
+	t.Parallel()
+	_, g := orders(t, client(t))
+	long := string(bytes.Repeat([]byte("k"), idBytesMax+1))
+	put(t, g, 5, doc("1", `{"id":1}`), gone(long), gone(""))
+	put(t, g, 6, gone(long))
+	failures, err := g.Write(t.Context(), 7, []views.Document{doc(long, `{"id":2}`), doc("", `{"id":3}`)})
+	if err != nil || len(failures) != 2 {
+		t.Errorf("%v %v, want two failures", failures, err)
+	}
+}
+
 func TestIndexDeletedUnderUsIsLostAndNotMadeAgain(t *testing.T) {
 	t.Parallel()
 	c := client(t)
