@@ -19,6 +19,7 @@ import (
 	"github.com/lanternist/lanternist/cdc"
 	"github.com/lanternist/lanternist/examples/shop"
 	"github.com/lanternist/lanternist/internal/devstack"
+	"github.com/lanternist/lanternist/internal/faults"
 )
 
 // oddSettings are settings of a database and its role that change the text of values, unless a session has its own.
@@ -52,13 +53,24 @@ func valuesRows(t *testing.T) int {
 
 // TestValuesRoundTrip writes random values of every type through first load and stream, and compares documents in both sinks, and what
 // filters find, with what Postgres says of the values: in JSON, and for numbers digit by digit. Database and role have odd settings.
+// With heavy faults it runs on every version that is supported.
 func TestValuesRoundTrip(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
 		t.Skip("needs real services; run without -short")
 	}
+	t.Run("default", func(t *testing.T) { valuesRoundTrip(t, devstack.Postgres(t)) })
+	if !faults.Heavy() {
+		return
+	}
+	for _, version := range []string{"14", "16", "17", "18"} {
+		t.Run(version, func(t *testing.T) { valuesRoundTrip(t, devstack.Postgres(t, devstack.Version(version))) })
+	}
+}
+
+func valuesRoundTrip(t *testing.T, database *devstack.Database) {
 	random := randomSource(t)
-	w := newValuesWorld(t, devstack.Postgres(t))
+	w := newValuesWorld(t, database)
 	setOddly(t, w.database)
 	rows := valuesRows(t)
 	for id := range rows / 2 {

@@ -492,3 +492,44 @@ func TestFaultTextThatIsNotUTF8(t *testing.T) {
 	f.Parked(0)
 	d.stop()
 }
+
+func TestFaultGeneratedColumnNamed(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("needs real services; run without -short")
+	}
+	f := faults.Cause(t, faults.Fault{
+		ID: "values-generated-column", Area: "Values", Heavy: true,
+		Fault:   "a view names a generated column, which Postgres does not send; from Postgres 18 on it does when the publication says so",
+		Promise: "check and start refuse the view and say why, instead of documents with null; where the column is published it is in documents like any other",
+		Answer:  "`lanternist check` names file, line and column; write the expression as a `cel` field, or publish generated columns",
+	})
+	const schema = `CREATE TABLE t (id int PRIMARY KEY, price numeric(8,2), qty int, total numeric(12,2) GENERATED ALWAYS AS (price * qty) STORED);
+		INSERT INTO t VALUES (1, 1.50, 2), (2, NULL, 1)`
+	view := []byte("view: t\nfrom: t\nfields:\n  id:\n  price:\n  total:\nsearch:\ncache:\n")
+	database := devstack.Postgres(t)
+	database.Exec(schema)
+	in := install(t, options{database: database, tables: []string{"public.t"}, views: map[string][]byte{"t": view}})
+	code, problems := in.check()
+	if code == 0 || !slices.ContainsFunc(problems, func(p found) bool {
+		return strings.Contains(p.What, "generated") && strings.Contains(p.What, "t.yaml:6")
+	}) {
+		t.Errorf("check: exit code %d, %+v", code, problems)
+	}
+	d := in.start()
+	if code := d.exit(readyWithin); code == 0 || !strings.Contains(d.log.text(), "is generated") {
+		t.Errorf("run: exit code %d", code)
+	}
+
+	published := devstack.Postgres(t, devstack.Version("18"))
+	published.Exec(schema)
+	in = install(t, options{database: published, tables: []string{"public.t"}, views: map[string][]byte{"t": view}})
+	published.Exec(`CREATE PUBLICATION ` + in.slot + ` FOR TABLE t WITH (publish_generated_columns = stored)`)
+	v := &valueFault{Result: f, t: t, in: in, truth: `SELECT id::text, jsonb_build_object('id', id, 'price', price, 'total', total) FROM t`, d: in.start()}
+	v.d.ready()
+	v.write(`INSERT INTO t VALUES (3, 2.25, 4)`, `UPDATE t SET qty = 10 WHERE id = 1`)
+	v.judge(nil)
+	v.finds("total:15", "1")
+	v.Parked(0)
+	v.d.stop()
+}
