@@ -2,10 +2,12 @@
 GO       ?= go
 LINTER   := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 FUZZTIME ?= 30s
+FUZZFLAGS ?=
+SMOKETIME ?= 5s
 FAULTS   ?= build/faults
 FOR      ?= 5m
 
-.PHONY: help build test short race vet lint fuzz-smoke faults faults-random bench demo verify clean
+.PHONY: help build test short race vet lint fuzz fuzz-smoke faults faults-random bench demo verify clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,8 +30,18 @@ vet: ## go vet
 lint: ## the linter, fetched at its pinned version
 	$(GO) run $(LINTER) run ./...
 
-fuzz-smoke: ## fuzz the stream's decoder for FUZZTIME
-	$(GO) test ./cdc -run '^$$' -fuzz '^FuzzDecode$$' -fuzztime $(FUZZTIME)
+fuzz: ## fuzz every target in turn, for FUZZTIME each
+	@grep -rn --include='*_test.go' '^func Fuzz' . | sed -E 's#^(.*)/[^/]*:[0-9]+:func (Fuzz[A-Za-z0-9]*).*#\1 \2#' | sort | \
+	while read -r package target; do \
+		echo "== $$package $$target"; \
+		$(GO) test $$package -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) $(FUZZFLAGS) </dev/null || exit 1; \
+	done
+
+fuzz-smoke: ## fuzz for a moment what reads the stream, rows, batches and configuration
+	$(GO) test ./cdc -run '^$$' -fuzz '^FuzzDecode$$' -fuzztime $(SMOKETIME)
+	$(GO) test ./row -run '^$$' -fuzz '^FuzzCodec$$' -fuzztime $(SMOKETIME)
+	$(GO) test ./journal -run '^$$' -fuzz '^FuzzDecodeBatch$$' -fuzztime $(SMOKETIME)
+	$(GO) test ./config -run '^$$' -fuzz '^FuzzParse$$' -fuzztime $(SMOKETIME)
 
 faults: ## cause every fault, heavy ones too, and write docs/reliability.md of what came of it
 	rm -rf $(FAULTS) && mkdir -p $(FAULTS)
