@@ -46,7 +46,7 @@ fuzz-smoke: ## fuzz for a moment what reads the stream, rows, batches and config
 faults: ## cause every fault, heavy ones too, and write docs/reliability.md of what came of it
 	rm -rf $(FAULTS) && mkdir -p $(FAULTS)
 	LANTERNIST_REQUIRE_SERVICES=1 LANTERNIST_FAULTS=all LANTERNIST_FAULTS_FOR=$(FOR) LANTERNIST_FAULTS_DIR=$(abspath $(FAULTS)) \
-		$(GO) test -count=1 -p 1 -timeout 120m -run '^TestFault' ./...
+		$(GO) test -count=1 -p 1 -timeout 120m -run '^Test(Fault|Sabotage)' ./...
 	$(GO) run ./internal/faults/report $(FAULTS) > $(FAULTS)/reliability.md
 	cp $(FAULTS)/reliability.md docs/reliability.md
 

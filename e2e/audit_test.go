@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"path/filepath"
 	"strings"
-	"testing"
 
 	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
@@ -130,12 +129,21 @@ func (a *audit) expected() []committed {
 // journaled lists the transactions with changes in the journal of the stopped daemon, and sees to it that offsets have
 // no holes and that each transaction is there from its first change to its last, once, after all that committed before.
 // split is how many of them are in more than one batch.
-func (in *installation) journaled() (all []committed, split int) {
+func (in *installation) journaled() (all []committed, split int) { return in.walked(in.t) }
+
+// reporter is told what is wrong with a journal, and does not return.
+type reporter interface {
+	Helper()
+	Fatalf(format string, args ...any)
+}
+
+// walked is journaled with somebody else to tell what is wrong.
+func (in *installation) walked(r reporter) (all []committed, split int) {
 	in.t.Helper()
-	w := walk{t: in.t, xids: map[uint32]bool{}}
+	w := walk{t: r, xids: map[uint32]bool{}}
 	in.eachBatch(w.batch)
 	if w.open {
-		in.t.Fatalf("the journal ends inside of transaction %d", w.tx.xid)
+		r.Fatalf("the journal ends inside of transaction %d", w.tx.xid)
 	}
 	return w.all, w.split
 }
@@ -192,7 +200,7 @@ func (in *installation) stored(quiet *slog.Logger) (store control.Store, engine 
 
 // walk goes through a journal in order.
 type walk struct {
-	t    *testing.T
+	t    reporter
 	tx   committed // the last one
 	open bool      // its end has not come
 	xids map[uint32]bool

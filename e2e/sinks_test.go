@@ -177,6 +177,19 @@ func cachedBody(value string) (body []byte, exists bool, err error) {
 // may write meanwhile. It returns how many documents it has compared.
 func (in *installation) compare(truth func(view string) string) int {
 	in.t.Helper()
+	result := in.comparison(truth)
+	if !result.Equal() {
+		in.t.Errorf("%d documents compared: %d different, %d missing, %d extra", result.Compared, result.Different, result.Missing, result.Extra)
+		for _, d := range result.Differences {
+			in.t.Error(d)
+		}
+	}
+	return result.Compared
+}
+
+// comparison is compare without a judgement.
+func (in *installation) comparison(truth func(view string) string) shop.Comparison {
+	in.t.Helper()
 	sinks := map[string]map[string]shop.Documents{}
 	for _, view := range in.views {
 		sinks[view] = map[string]shop.Documents{"Elasticsearch": in.searchDocuments(view), "Redis": in.cacheDocuments(view)}
@@ -195,13 +208,7 @@ func (in *installation) compare(truth func(view string) string) int {
 	if result.Compared == 0 {
 		in.t.Fatal("there was nothing to compare")
 	}
-	if !result.Equal() {
-		in.t.Errorf("%d documents compared: %d different, %d missing, %d extra", result.Compared, result.Different, result.Missing, result.Extra)
-		for _, d := range result.Differences {
-			in.t.Error(d)
-		}
-	}
-	return result.Compared
+	return result
 }
 
 // nothingParked sees to it that no document was refused by a sink, and that no projector has a complaint.

@@ -23,10 +23,10 @@ import (
 	"github.com/lanternist/lanternist/projectors"
 )
 
-// crashingBinary is a daemon that can be told where to end. The first call builds it.
+// crashingBinary is a daemon that can be told where to end, and which safeguards to do without. The first call builds it.
 var crashingBinary = sync.OnceValues(func() (string, error) {
 	file := filepath.Join(binaryDir, "lanternist-faultpoint")
-	args := append([]string{"build", "-tags", "faultpoint", "-o", file}, buildFlags...)
+	args := append([]string{"build", "-tags", "faultpoint,sabotage", "-o", file}, buildFlags...)
 	if out, err := exec.Command("go", append(args, "github.com/lanternist/lanternist/cmd/lanternist")...).CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build the binary with fault points: %w\n%s", err, out)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/lanternist/lanternist/control"
 	"github.com/lanternist/lanternist/event"
 	"github.com/lanternist/lanternist/internal/faultpoint"
+	"github.com/lanternist/lanternist/internal/sabotage"
 	"github.com/lanternist/lanternist/journal"
 	"github.com/lanternist/lanternist/mirror"
 	"github.com/lanternist/lanternist/row"
@@ -90,6 +91,9 @@ func (p *Pump) Run(ctx context.Context) error {
 
 // start is where the source has to go on: after what the journal holds.
 func (p *Pump) start(ctx context.Context) (cdc.Start, error) {
+	if sabotage.Off(sabotage.Resume) {
+		return cdc.Start{EndLSN: p.cfg.Slot}, nil
+	}
 	head := p.journal.Head()
 	start := cdc.Start{CommitLSN: head.CommitLSN, Ordinal: head.Ordinal, Complete: head.Complete, EndLSN: head.EndLSN}
 	var err error
@@ -150,6 +154,10 @@ func (p *Pump) write(ctx context.Context, txs []cdc.Transaction) error {
 		}
 	}
 	faultpoint.Hit("ingest", "staged")
+	if sabotage.Off(sabotage.AppendFirst) && last.Last {
+		p.reader.Acknowledge(last.EndLSN)
+	}
+	faultpoint.Hit("ingest", "append")
 	var offset event.Offset
 	for _, some := range split(parts, p.cfg.MaxBatch) {
 		var err error
@@ -170,6 +178,7 @@ func (p *Pump) write(ctx context.Context, txs []cdc.Transaction) error {
 		return nil
 	}
 	durable := parts[len(parts)-1].EndLSN
+	faultpoint.Hit("ingest", "acknowledge")
 	p.reader.Acknowledge(durable)
 	faultpoint.Hit("ingest", "acknowledged")
 	if durable < last.EndLSN { // what came after it is not captured, and not in the journal
@@ -181,7 +190,9 @@ func (p *Pump) write(ctx context.Context, txs []cdc.Transaction) error {
 // idle moves on to a position before which there is nothing that is not in the journal. It is durable before it is
 // acknowledged: at the next start a slot that is ahead of both the journal and this position has lost something.
 func (p *Pump) idle(ctx context.Context, lsn pglogrepl.LSN, now bool) error {
-	p.mirror.Advance(lsn)
+	if !sabotage.Off(sabotage.Keepalives) {
+		p.mirror.Advance(lsn)
+	}
 	head := p.journal.Head()
 	behind := max(p.acknowledged, head.EndLSN)
 	if lsn <= behind || head.CommitLSN != 0 && !head.Complete {
@@ -192,8 +203,10 @@ func (p *Pump) idle(ctx context.Context, lsn pglogrepl.LSN, now bool) error {
 	} else {
 		return nil
 	}
-	if err := p.control.Put(ctx, keyAcknowledged, []byte(lsn.String())); err != nil {
-		return fmt.Errorf("write acknowledged position %v: %w", lsn, err)
+	if !sabotage.Off(sabotage.IdleDurable) {
+		if err := p.control.Put(ctx, keyAcknowledged, []byte(lsn.String())); err != nil {
+			return fmt.Errorf("write acknowledged position %v: %w", lsn, err)
+		}
 	}
 	faultpoint.Hit("ingest", "idle")
 	p.acknowledged = lsn

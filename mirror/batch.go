@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pglogrepl"
 
 	"github.com/lanternist/lanternist/event"
+	"github.com/lanternist/lanternist/internal/sabotage"
 	"github.com/lanternist/lanternist/row"
 )
 
@@ -147,7 +148,7 @@ func (b *Batch) update(s *stage, p *plan, ev *event.Event) error {
 	if s.load != nil {
 		return s.loadingUpdate(p, oldKey, newKey, moved, old, found, rec)
 	}
-	if rec.row.HasUnchanged() {
+	if rec.row.HasUnchanged() && !sabotage.Off(sabotage.UnknownValue) {
 		return fmt.Errorf("%w: row %s; the table must be loaded again", ErrUnknownValue, printKey(newKey))
 	}
 	if moved {
@@ -220,7 +221,7 @@ func (b *Batch) complete(s *stage, ev *event.Event, old stored, found bool) erro
 	if err != nil {
 		return err
 	}
-	if ev.After != nil && ev.After.HasUnchanged() {
+	if ev.After != nil && ev.After.HasUnchanged() && !sabotage.Off(sabotage.Fill) {
 		ev.After = b.arena.keep(mp.fill(b.arena.take(len(ev.After)+len(old.row)), ev.After, old.row))
 	}
 	if ev.BeforeComplete || (s.load != nil && old.row.HasUnchanged()) {

@@ -6,6 +6,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/jackc/pglogrepl"
 
+	"github.com/lanternist/lanternist/internal/sabotage"
 	"github.com/lanternist/lanternist/row"
 )
 
@@ -94,12 +95,12 @@ func (s *stage) loadRow(p *plan, k []byte, rec stored) error {
 	}
 	if !found {
 		removed, err := s.tombstone(k)
-		if err != nil || rec.lsn <= removed {
+		if err != nil || rec.lsn <= removed && !sabotage.Off(sabotage.LoadOrder) {
 			return err
 		}
 		return s.replace(p, k, old, false, rec, lineage{})
 	}
-	if old.lsn < rec.lsn {
+	if old.lsn < rec.lsn || sabotage.Off(sabotage.LoadOrder) {
 		return s.replace(p, k, old, true, rec, lineage{})
 	}
 	if !old.row.HasUnchanged() {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/lanternist/lanternist/event"
+	"github.com/lanternist/lanternist/internal/faultpoint"
 	"github.com/lanternist/lanternist/views"
 )
 
@@ -118,6 +119,10 @@ func (r *round) overwrite(ctx context.Context) error {
 func (w *worker) put(ctx context.Context, version event.Offset, documents []views.Document) ([]Failure, error) {
 	if o, ok := w.follower.generation.(Overwriter); ok && w.follower.pool.last > version {
 		return o.Overwrite(ctx, version, w.follower.pool.last, documents)
+	}
+	if w.follower.live {
+		faultpoint.Hit(w.runner.cfg.Name, "write")
+		defer faultpoint.Hit(w.runner.cfg.Name, "wrote")
 	}
 	return w.follower.generation.Write(ctx, version, documents)
 }

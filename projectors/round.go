@@ -8,6 +8,7 @@ import (
 
 	"github.com/lanternist/lanternist/event"
 	"github.com/lanternist/lanternist/internal/faultpoint"
+	"github.com/lanternist/lanternist/internal/sabotage"
 	"github.com/lanternist/lanternist/journal"
 	"github.com/lanternist/lanternist/mirror"
 )
@@ -239,6 +240,12 @@ func (r *round) begin(ctx context.Context) error {
 	}
 	r.snapshot, r.end = snapshot, snapshot.Progress()
 	r.seen = newKeySet(r.f.runner.cfg.RoundKeys)
+	if sabotage.Off(sabotage.WriteFirst) && r.f.live {
+		end := Checkpoint{Offset: r.end.Offset, Round: r.end.Offset, LSN: r.end.LSN, JournalID: r.f.runner.journalID, Served: r.f.served}
+		if err := r.f.generation.SaveCheckpoint(ctx, end); err != nil {
+			return err
+		}
+	}
 	r.f.pool.begin(ctx, snapshot)
 	return r.f.stillLoaded()
 }

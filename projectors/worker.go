@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/lanternist/lanternist/event"
+	"github.com/lanternist/lanternist/internal/sabotage"
 	"github.com/lanternist/lanternist/mirror"
 	"github.com/lanternist/lanternist/views"
 )
@@ -308,6 +309,9 @@ func (w *worker) refuse(ctx context.Context, version event.Offset, d views.Docum
 	w.attempts[d.ID]++
 	if w.attempts[d.ID] < w.runner.cfg.MaxAttempts {
 		return false, nil
+	}
+	if sabotage.Off(sabotage.Park) {
+		return true, nil
 	}
 	return true, w.park(ctx, d, version, err, w.attempts[d.ID])
 }

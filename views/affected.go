@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/lanternist/lanternist/event"
+	"github.com/lanternist/lanternist/internal/sabotage"
 	"github.com/lanternist/lanternist/mirror"
 	"github.com/lanternist/lanternist/row"
 )
@@ -29,12 +30,15 @@ func (v *View) Affected(s *mirror.Snapshot, ev *event.Event, emit func(rootKey [
 	w := climbers.Get().(*climber)
 	defer w.release()
 	w.begin(s, emit, ev)
+	if sabotage.Off(sabotage.BeforeImage) {
+		w.before = nil
+	}
 	for _, o := range objects {
 		known, err := w.change(o, ev)
 		if err != nil {
 			return false, fmt.Errorf("view %s, change %s of %s: %w", v.name, ev.Offset, ev.Schema.QualifiedName(), err)
 		}
-		all = all || !known
+		all = all || !known && !sabotage.Off(sabotage.BeforeImage)
 	}
 	return all, nil
 }

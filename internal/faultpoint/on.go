@@ -4,9 +4,11 @@ package faultpoint
 
 import (
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 )
 
 // Enabled says that the process can be ended.
@@ -15,7 +17,28 @@ const Enabled = true
 var (
 	chosen, nth = parse(os.Getenv(Variable))
 	hits        atomic.Int64
+	holds       = os.Getenv(VariableHold)
 )
+
+// holdPoll is how often somebody who is held looks whether he is to go on.
+const holdPoll = 2 * time.Millisecond
+
+// hold waits when this is a place to be held at.
+func hold(place []string) {
+	if holds == "" {
+		return
+	}
+	file := filepath.Join(holds, HoldFile(place...))
+	if os.Rename(file, file+".held") != nil {
+		return // it is not there
+	}
+	for {
+		if _, err := os.Stat(file + ".held"); err != nil {
+			return
+		}
+		time.Sleep(holdPoll)
+	}
+}
 
 // parse splits "place#n". What is no number counts as 1.
 func parse(text string) (place string, n int64) {
@@ -28,6 +51,7 @@ func parse(text string) (place string, n int64) {
 
 // Hit ends the process if this is the place. The elements of its name are joined by slashes.
 func Hit(place ...string) {
+	hold(place)
 	if chosen == "" || strings.Join(place, "/") != chosen || hits.Add(1) != nth {
 		return
 	}

@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"github.com/lanternist/lanternist/event"
+	"github.com/lanternist/lanternist/internal/sabotage"
 	"github.com/lanternist/lanternist/row"
 	"github.com/lanternist/lanternist/views"
 )
@@ -30,6 +31,9 @@ func sizeOf(d *views.Document) int { return len(d.Body) + len(d.ID) + actionByte
 // appendTail appends what ends an action line: the version, and the rule that an equal version is written again, so that a
 // repeated write is a success.
 func appendTail(dst []byte, version event.Offset) []byte {
+	if sabotage.Off(sabotage.Versions) {
+		return append(dst, "}}\n"...)
+	}
 	dst = append(dst, `,"version":`...)
 	dst = strconv.AppendUint(dst, uint64(version), 10)
 	return append(dst, `,"version_type":"external_gte"}}`+"\n"...)
