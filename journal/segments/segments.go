@@ -20,6 +20,7 @@ import (
 
 	"github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
+	walfs "github.com/hashicorp/raft-wal/fs"
 	"github.com/hashicorp/raft-wal/metadb"
 	"github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
@@ -32,7 +33,22 @@ type Config struct {
 	// SegmentSize is the size at which a segment file is closed and the next one begun, in bytes; space is
 	// freed a segment at a time. It applies to segments begun from now on. Default 64 MiB, at most 1 GiB.
 	SegmentSize int
+
+	disk disk // the folder's disk, unless a test brings its own
 }
+
+// disk is what the log stores its segments and its metadata on.
+type disk interface {
+	types.VFS
+	// Commit stores a state of the metadata by calling commit.
+	Commit(commit func() error) error
+}
+
+// folder is the disk there is.
+type folder struct{ *walfs.FS }
+
+// Commit implements disk.
+func (folder) Commit(commit func() error) error { return commit() }
 
 // maxEntry leaves the entry's frame room under the limit that raft-wal reads by, but does not write by.
 const maxEntry = segment.MaxEntrySize - 4096
@@ -66,6 +82,9 @@ func open(dir string, cfg Config, log *slog.Logger) (*Log, error) {
 	if cfg.SegmentSize == 0 {
 		cfg.SegmentSize = wal.DefaultSegmentSize
 	}
+	if cfg.disk == nil {
+		cfg.disk = folder{walfs.New()}
+	}
 	if err := makeDir(dir); err != nil {
 		return nil, err
 	}
@@ -73,8 +92,9 @@ func open(dir string, cfg Config, log *slog.Logger) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Log{dir: dir, lock: lock, meta: &metaStore{segmentSize: cfg.SegmentSize, log: log}}
-	l.wal, err = wal.Open(dir, wal.WithMetaStore(l.meta), wal.WithSegmentSize(cfg.SegmentSize), wal.WithLogger(bridge(log)))
+	l := &Log{dir: dir, lock: lock, meta: &metaStore{segmentSize: cfg.SegmentSize, disk: cfg.disk, log: log}}
+	l.wal, err = wal.Open(dir, wal.WithMetaStore(l.meta), wal.WithSegmentFiler(segment.NewFiler(dir, cfg.disk)),
+		wal.WithSegmentSize(cfg.SegmentSize), wal.WithLogger(bridge(log)))
 	if err != nil {
 		if errors.Is(err, types.ErrCorrupt) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, io.EOF) {
 			err = fmt.Errorf("%w: %w", journal.ErrCorrupt, err)
@@ -84,16 +104,20 @@ func open(dir string, cfg Config, log *slog.Logger) (*Log, error) {
 	return l, nil
 }
 
-// makeDir makes the folder and makes its name durable.
+// makeDir makes the folder and makes its name durable, and those of the files that a process before may have left in it.
 func makeDir(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	parent, err := os.Open(filepath.Dir(filepath.Clean(dir)))
+	return errors.Join(syncDir(filepath.Dir(filepath.Clean(dir))), syncDir(dir))
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
 	if err != nil {
 		return err
 	}
-	return errors.Join(parent.Sync(), parent.Close())
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // Append implements journal.Log. It cannot be interrupted once it writes.

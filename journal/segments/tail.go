@@ -12,7 +12,6 @@ import (
 	"time"
 
 	wal "github.com/hashicorp/raft-wal"
-	walfs "github.com/hashicorp/raft-wal/fs"
 	"github.com/hashicorp/raft-wal/metadb"
 	"github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
@@ -26,7 +25,13 @@ import (
 type metaStore struct {
 	metadb.BoltMetaDB
 	segmentSize int
+	disk        disk
 	log         *slog.Logger
+}
+
+// CommitState implements types.MetaStore.
+func (m *metaStore) CommitState(state types.PersistentState) error {
+	return m.disk.Commit(func() error { return m.BoltMetaDB.CommitState(state) })
 }
 
 // Load implements types.MetaStore.
@@ -44,7 +49,7 @@ func (m *metaStore) Load(dir string) (types.PersistentState, error) {
 	if !tail.SealTime.IsZero() {
 		return state, nil
 	}
-	end, err := inspectTail(dir, *tail)
+	end, err := inspectTail(dir, m.disk, *tail)
 	if errors.Is(err, fs.ErrNotExist) {
 		return state, nil // the crash came before the file was made; the WAL makes it
 	}
@@ -93,9 +98,13 @@ type tailEnd struct {
 }
 
 // inspectTail finds the end of the last segment as the WAL will, without changing anything, and makes sure that
-// nothing that was acknowledged lies beyond it.
-func inspectTail(dir string, info types.SegmentInfo) (tailEnd, error) {
-	w, err := segment.NewFiler(dir, walfs.New()).RecoverTail(info)
+// nothing that was acknowledged lies beyond it. The file is synced: the process before may have been killed between the
+// write of an entry and its sync, and from now on the entry counts as durable.
+func inspectTail(dir string, d disk, info types.SegmentInfo) (tailEnd, error) {
+	if err := syncFile(dir, d, segment.FileName(info)); err != nil {
+		return tailEnd{}, err
+	}
+	w, err := segment.NewFiler(dir, d).RecoverTail(info)
 	if err != nil {
 		return tailEnd{}, err
 	}
@@ -105,6 +114,15 @@ func inspectTail(dir string, info types.SegmentInfo) (tailEnd, error) {
 		return tailEnd{}, err
 	}
 	return end, checkTail(filepath.Join(dir, segment.FileName(info)), end.last)
+}
+
+// syncFile syncs a file that is there.
+func syncFile(dir string, d disk, name string) error {
+	f, err := d.OpenWriter(dir, name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
 
 // checkTail looks for entries beyond the one that the WAL takes for the last. A crash leaves at most one, which
