@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
-	"os"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -23,10 +22,15 @@ type pebbleStore struct {
 // OpenPebble opens the store in dir, creating it when it is not there. Only one opener may have it at a time;
 // another gets ErrLocked. A value is synced to the disk when Put returns.
 func OpenPebble(dir string, log *slog.Logger) (Store, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	return openPebble(dir, vfs.Default, log)
+}
+
+// openPebble is OpenPebble on a disk of the caller's.
+func openPebble(dir string, disk vfs.FS, log *slog.Logger) (Store, error) {
+	if err := disk.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open control store %s: %w", dir, err)
 	}
-	lock, err := pebble.LockDirectory(dir, vfs.Default)
+	lock, err := pebble.LockDirectory(dir, disk)
 	if err != nil {
 		// What is left after the folder was made and is not a matter of permission is that someone holds it.
 		if errors.Is(err, fs.ErrPermission) {
@@ -35,7 +39,7 @@ func OpenPebble(dir string, log *slog.Logger) (Store, error) {
 		return nil, fmt.Errorf("open control store %s: %w: is another lanternist running on this data folder? (%w)", dir, ErrLocked, err)
 	}
 	db, err := pebble.Open(dir, &pebble.Options{
-		FS:           vfs.Default,
+		FS:           disk,
 		Lock:         lock,
 		Logger:       pebbleLogger{log.With("dir", dir)},
 		MemTableSize: 1 << 20,
