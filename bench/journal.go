@@ -108,7 +108,7 @@ func openPath(ctx context.Context, t task) (p *path, err error) {
 	if p.reader, err = cdc.NewReader(source, registry, log); err != nil {
 		return p, err
 	}
-	maxBatch := min(8*source.BatchBytes, p.journal.MaxEntry()*9/10)
+	maxBatch := min(8*source.BatchBytes, p.journal.MaxInline()*9/10)
 	captures := func(s *row.Schema) bool { return s.QualifiedName() == t.table() }
 	p.pump = ingest.NewPump(ingest.PumpConfig{Slot: setup.ConfirmedFlush, MaxBatch: maxBatch, Captures: captures},
 		p.reader, p.journal, p.mirror, store, log)

@@ -186,11 +186,13 @@ func TestRefusesWhatCouldNotBeRead(t *testing.T) {
 	if _, err := j.Append(t.Context(), nil); err == nil {
 		t.Error("a batch without parts was taken")
 	}
+	j.engine.most = 64 << 10
 	large := journal.Transaction(1, 1)
-	large.Events[0].After = journal.Text("1", strings.Repeat("x", j.MaxEntry()), "2")
+	large.Events[0].After = journal.Text("1", strings.Repeat("x", 70<<10), "2")
 	if _, err := j.Append(t.Context(), []journal.Part{large}); !errors.Is(err, journal.ErrTooLarge) {
 		t.Errorf("large row: %v", err)
 	}
+	j.engine.most = 0
 	many := journal.Transaction(1, event.MaxBatchEvents+1)
 	if _, err := j.Append(t.Context(), []journal.Part{many}); !errors.Is(err, journal.ErrTooLarge) {
 		t.Errorf("many events: %v", err)

@@ -15,6 +15,7 @@ type faulty struct {
 	journal.Log
 	mu     sync.Mutex
 	reads  int
+	most   int                                           // what MaxEntry is to be, unless 0
 	change map[uint64]func(entry []byte) ([]byte, error) // what is read of a sequence
 	append func(sequence uint64) error                   // what happens before an append
 }
@@ -29,6 +30,14 @@ func (f *faulty) Read(ctx context.Context, sequence uint64) ([]byte, error) {
 		return change(entry)
 	}
 	return entry, err
+}
+
+// MaxEntry implements journal.Log.
+func (f *faulty) MaxEntry() int {
+	if f.most != 0 {
+		return f.most
+	}
+	return f.Log.MaxEntry()
 }
 
 // Append implements journal.Log.

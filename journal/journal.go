@@ -114,6 +114,10 @@ func (j *Journal) Identity() string { return j.id.String() }
 // MaxEntry is the largest batch the engine takes, in bytes. EncodedSize bounds what parts become.
 func (j *Journal) MaxEntry() int { return j.engine.MaxEntry() }
 
+// MaxInline is the largest batch that the engine stores as it is, in bytes: what a batch of many events is kept under. A
+// single event may be larger.
+func (j *Journal) MaxInline() int { return j.engine.MaxInline() }
+
 // Head is the end of the journal.
 func (j *Journal) Head() Head {
 	j.mu.RLock()

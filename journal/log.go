@@ -25,6 +25,9 @@ type Log interface {
 	Size(ctx context.Context) (int64, error)
 	// MaxEntry is the largest entry that Append takes, in bytes.
 	MaxEntry() int
+	// MaxInline is the largest entry that is stored as it is, in bytes. A larger one is taken too, up to MaxEntry, stored
+	// elsewhere, and read as if it were not: it costs more, so entries that could be several are made no larger.
+	MaxInline() int
 	// Close releases the log. Calls after it fail.
 	Close() error
 }

@@ -108,9 +108,9 @@ func newDaemon(d *deployment) (*daemon, error) {
 	return n, nil
 }
 
-// maxBatch bounds a journal batch: what one receive yields with before-images, and never more than the engine takes.
+// maxBatch bounds a journal batch: what one receive yields with before-images, and never more than the engine stores in one piece.
 func (n *daemon) maxBatch() int {
-	return min(8*int(n.cfg.Source.BatchBytes), n.journal.MaxEntry()*9/10)
+	return min(8*int(n.cfg.Source.BatchBytes), n.journal.MaxInline()*9/10)
 }
 
 // run moves everything until ctx ends or a part cannot go on, then stops in the order of the path: receiving,

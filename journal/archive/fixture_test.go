@@ -157,6 +157,7 @@ func (l *memoryLog) Trim(_ context.Context, before uint64) error {
 
 func (l *memoryLog) Size(context.Context) (int64, error) { return 0, nil }
 func (l *memoryLog) MaxEntry() int                       { return 64 << 20 }
+func (l *memoryLog) MaxInline() int                      { return 64 << 20 }
 func (l *memoryLog) Close() error                        { return nil }
 
 // world is a journal on a folder, and where its archive is.

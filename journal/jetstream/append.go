@@ -25,13 +25,22 @@ func (l *Log) Append(ctx context.Context, sequence uint64, entry []byte) error {
 		return fmt.Errorf("%w: %w", journal.ErrBroken, l.broken)
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case len(entry) > l.most:
-		return fmt.Errorf("%w: %d bytes, the server's max_payload of %d leaves %d", journal.ErrTooLarge, len(entry), l.conn.MaxPayload(), l.most)
+	case len(entry) > maxEntry:
+		return fmt.Errorf("%w: %d bytes, at most %d", journal.ErrTooLarge, len(entry), maxEntry)
 	}
 	if err := l.follows(ctx, sequence); err != nil {
 		return err
 	}
-	if err := l.store(ctx, sequence, entry); err != nil {
+	msg := nats.NewMsg(l.subject)
+	msg.Data = entry
+	if len(entry) > l.most {
+		c, err := l.storePieces(ctx, sequence, entry)
+		if err != nil {
+			return err // nothing of it is in the journal
+		}
+		msg = c.message(l.subject)
+	}
+	if err := l.store(ctx, sequence, entry, msg); err != nil {
 		if !errors.Is(err, journal.ErrTooLarge) {
 			l.broken = err
 		}
@@ -59,11 +68,11 @@ func (l *Log) follows(ctx context.Context, sequence uint64) error {
 	return nil
 }
 
-// store publishes the entry until it is known to be stored.
-func (l *Log) store(ctx context.Context, sequence uint64, entry []byte) error {
+// store publishes the entry, or its claim check, as msg until it is known to be stored.
+func (l *Log) store(ctx context.Context, sequence uint64, entry []byte, msg *nats.Msg) error {
 	retry := backoff.New(backoff.Config{Min: retryDelayMin, Max: retryDelayMax})
 	for {
-		failure := l.publish(ctx, sequence, entry)
+		failure := l.publish(ctx, sequence, msg)
 		if failure == nil {
 			return nil
 		}
@@ -78,12 +87,10 @@ func (l *Log) store(ctx context.Context, sequence uint64, entry []byte) error {
 	}
 }
 
-// publish sends the entry once.
-func (l *Log) publish(ctx context.Context, sequence uint64, entry []byte) error {
+// publish sends msg once.
+func (l *Log) publish(ctx context.Context, sequence uint64, msg *nats.Msg) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	msg := nats.NewMsg(l.subject)
-	msg.Data = entry
 	ack, err := l.js.PublishMsg(ctx, msg, jetstream.WithExpectStream(l.name), jetstream.WithExpectLastSequence(sequence-1))
 	if err != nil {
 		return err

@@ -48,7 +48,11 @@ type Log struct {
 	name    string
 	subject string
 	log     *slog.Logger
-	most    int // bytes of an entry
+	most    int // bytes of an entry that is one message
+
+	replicas int
+	piecesMu sync.Mutex
+	pieces   jetstream.Stream // of large entries; nil until it is needed, see large.go
 
 	mu     sync.Mutex // held by Append and Close
 	last   uint64     // last sequence that this writer knows of
@@ -74,7 +78,7 @@ func open(ctx context.Context, url string, cfg Config, log *slog.Logger) (*Log, 
 	if err != nil {
 		return nil, err
 	}
-	l := &Log{conn: conn, name: cfg.Stream, subject: cfg.Stream + ".batches", log: log}
+	l := &Log{conn: conn, name: cfg.Stream, subject: cfg.Stream + ".batches", log: log, replicas: max(cfg.Replicas, 1)}
 	if err := l.bind(ctx, cfg); err != nil {
 		conn.Close()
 		return nil, err
@@ -181,7 +185,11 @@ func (l *Log) Read(ctx context.Context, sequence uint64) ([]byte, error) {
 	if msg.Subject != l.subject || msg.Sequence != sequence {
 		return nil, fmt.Errorf("%w: the server answered with message %d of %s", journal.ErrCorrupt, msg.Sequence, msg.Subject)
 	}
-	return msg.Data, nil
+	c, large, err := readClaim(msg)
+	if err != nil || !large {
+		return msg.Data, err
+	}
+	return l.readPieces(ctx, sequence, &c)
 }
 
 // Bounds implements journal.Log.
@@ -205,20 +213,34 @@ func (l *Log) Trim(ctx context.Context, before uint64) error {
 	if before = min(before, last); before <= first {
 		return nil
 	}
-	return closedError(l.stream.Purge(ctx, jetstream.WithPurgeSequence(before)))
+	if err := l.stream.Purge(ctx, jetstream.WithPurgeSequence(before)); err != nil {
+		return closedError(err)
+	}
+	return closedError(l.trimPieces(ctx, before))
 }
 
-// Size implements journal.Log: what the stream's leader stores.
+// Size implements journal.Log: what the leaders of the streams store.
 func (l *Log) Size(ctx context.Context) (int64, error) {
 	info, err := l.stream.Info(ctx)
 	if err != nil {
 		return 0, closedError(err)
 	}
-	return int64(info.State.Bytes), nil
+	size := int64(info.State.Bytes)
+	stream, err := l.openPieces(ctx, false)
+	if err != nil || stream == nil {
+		return size, closedError(err)
+	}
+	if info, err = stream.Info(ctx); err != nil {
+		return 0, closedError(err)
+	}
+	return size + int64(info.State.Bytes), nil
 }
 
-// MaxEntry implements journal.Log: the server's max_payload, less the room for headers.
-func (l *Log) MaxEntry() int { return l.most }
+// MaxEntry implements journal.Log.
+func (l *Log) MaxEntry() int { return maxEntry }
+
+// MaxInline implements journal.Log: the server's max_payload, less the room for headers.
+func (l *Log) MaxInline() int { return l.most }
 
 // Close implements journal.Log.
 func (l *Log) Close() error {

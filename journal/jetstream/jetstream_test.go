@@ -114,7 +114,7 @@ func TestLostAcknowledgement(t *testing.T) {
 	if err := log.Append(t.Context(), 1, []byte("one")); err != nil {
 		t.Fatal(err)
 	}
-	if err := log.publish(t.Context(), 2, []byte("two")); err != nil {
+	if err := log.publish(t.Context(), 2, &nats.Msg{Subject: log.subject, Data: []byte("two")}); err != nil {
 		t.Fatal(err)
 	}
 	if err := log.Append(t.Context(), 2, []byte("two")); err != nil {

@@ -34,6 +34,7 @@ func Run(t *testing.T, open Open) {
 		{"reopened after trim", reopenedAfterTrim},
 		{"refuses a second writer", refusesSecondWriter},
 		{"large entries", largeEntries},
+		{"entries over the engine's own bound", entriesOverTheBound},
 		{"entries are not shared", notShared},
 		{"concurrent readers", concurrentReaders},
 		{"context", endedContext},
@@ -116,8 +117,8 @@ func empty(t *testing.T, s *suite) {
 		t.Fatalf("trim: %v", err)
 	}
 	s.holds(log, 0, 0)
-	if log.MaxEntry() < 64<<10 {
-		t.Fatalf("takes entries of %d bytes", log.MaxEntry())
+	if log.MaxInline() < 64<<10 || log.MaxEntry() < log.MaxInline() {
+		t.Fatalf("takes entries of %d bytes, stores %d as they are", log.MaxEntry(), log.MaxInline())
 	}
 }
 
@@ -260,7 +261,7 @@ func refusesSecondWriter(t *testing.T, s *suite) {
 
 func largeEntries(t *testing.T, s *suite) {
 	log := s.log()
-	large := bytes.Repeat([]byte("0123456789abcdef"), min(log.MaxEntry(), 8<<20)/16)
+	large := bytes.Repeat([]byte("0123456789abcdef"), min(log.MaxInline(), 8<<20)/16)
 	s.fill(log, 1, 1)
 	if err := log.Append(t.Context(), 2, large); err != nil {
 		t.Fatalf("append %d bytes: %v", len(large), err)
@@ -279,6 +280,59 @@ func largeEntries(t *testing.T, s *suite) {
 			t.Fatalf("entry %d beside a large one: %d bytes, %v", sequence, len(got), err)
 		}
 	}
+}
+
+// entriesOverTheBound: what the engine stores elsewhere is read as if it lay in the log, and goes with it.
+func entriesOverTheBound(t *testing.T, s *suite) {
+	log := s.log()
+	over := func(sequence uint64) []byte {
+		entry := bytes.Repeat(Entry(sequence), 1+log.MaxInline()/len(Entry(sequence)))
+		return append(entry, byte(sequence))
+	}
+	holds := func(log journal.Log, large ...uint64) {
+		t.Helper()
+		for _, sequence := range large {
+			if got, err := log.Read(t.Context(), sequence); err != nil || !bytes.Equal(got, over(sequence)) {
+				t.Fatalf("large entry %d: %d bytes, %v; want %d", sequence, len(got), err, len(over(sequence)))
+			}
+		}
+	}
+	s.fill(log, 1, 1)
+	for _, sequence := range []uint64{2, 3, 5} {
+		if sequence == 5 {
+			s.fill(log, 4, 4)
+		}
+		if err := log.Append(t.Context(), sequence, over(sequence)); err != nil {
+			t.Fatalf("append %d bytes: %v", len(over(sequence)), err)
+		}
+	}
+	s.fill(log, 6, 6)
+	holds(log, 2, 3, 5)
+	whole, err := log.Size(t.Context())
+	if err != nil || whole < int64(3*log.MaxInline()) {
+		t.Fatalf("size %d, %v", whole, err)
+	}
+	if err := log.Close(); err != nil {
+		t.Fatal(err)
+	}
+	log = s.log()
+	holds(log, 2, 3, 5)
+	if err := log.Trim(t.Context(), 4); err != nil {
+		t.Fatal(err)
+	}
+	holds(log, 5)
+	for _, gone := range []uint64{2, 3} {
+		if _, err := log.Read(t.Context(), gone); !errors.Is(err, journal.ErrNotFound) {
+			t.Fatalf("trimmed entry %d: %v", gone, err)
+		}
+	}
+	if size, err := log.Size(t.Context()); err != nil || size > whole-int64(2*log.MaxInline()) {
+		t.Fatalf("size %d after two large entries were trimmed of %d, %v", size, whole, err)
+	}
+	if err := log.Append(t.Context(), 7, over(7)); err != nil {
+		t.Fatal(err)
+	}
+	holds(log, 5, 7)
 }
 
 // notShared: an engine keeps neither the slice it was given nor the one it gave.

@@ -20,9 +20,12 @@ import (
 // crashDir is the variable that makes this test binary append to a folder until it is killed.
 const crashDir = "LANTERNIST_TEST_CRASH_DIR"
 
+// crashConfig makes a third of the entries large ones.
+var crashConfig = Config{SegmentSize: 32 << 10, inlineMax: 2000}
+
 // crashWriter appends entries and prints the sequence of each that has been acknowledged.
 func crashWriter() {
-	log, err := Open(os.Getenv(crashDir), Config{SegmentSize: 32 << 10}, slog.New(slog.DiscardHandler))
+	log, err := Open(os.Getenv(crashDir), crashConfig, slog.New(slog.DiscardHandler))
 	if err != nil {
 		panic(err)
 	}
@@ -77,7 +80,7 @@ func TestEveryAcknowledgedEntrySurvivesSIGKILL(t *testing.T) {
 	}
 	for round := range rounds {
 		acknowledged = max(acknowledged, writeUntilKilled(t, dir, random))
-		log, err := Open(dir, Config{SegmentSize: 32 << 10}, slog.New(slog.DiscardHandler))
+		log, err := Open(dir, crashConfig, slog.New(slog.DiscardHandler))
 		if err != nil {
 			t.Fatalf("round %d, open after %d: %v", round, acknowledged, err)
 		}
@@ -94,6 +97,7 @@ func TestEveryAcknowledgedEntrySurvivesSIGKILL(t *testing.T) {
 			t.Fatalf("round %d: append %d: %v", round, last+1, err)
 		}
 		acknowledged = last + 1
+		checkLargeFiles(t, dir, first, last+1)
 		if err := log.Close(); err != nil {
 			t.Fatal(err)
 		}
@@ -133,4 +137,30 @@ func writeUntilKilled(t *testing.T, dir string, random *rand.Rand) (acknowledged
 		t.Fatal("the writer ended by itself")
 	}
 	return acknowledged
+}
+
+// checkLargeFiles checks that exactly the large entries of a log have files.
+func checkLargeFiles(t *testing.T, dir string, first, last uint64) {
+	t.Helper()
+	files, err := largeFiles(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	have := map[uint64]int{}
+	for _, f := range files {
+		have[f.sequence]++
+	}
+	for sequence := first; sequence <= last; sequence++ {
+		want := 0
+		if len(journaltest.Entry(sequence)) > crashConfig.inlineMax {
+			want = 1
+		}
+		if have[sequence] != want {
+			t.Fatalf("entry %d has %d files, want %d", sequence, have[sequence], want)
+		}
+		delete(have, sequence)
+	}
+	if len(have) > 0 {
+		t.Fatalf("files of entries that are not in the log, %d-%d: %v", first, last, have)
+	}
 }

@@ -34,7 +34,8 @@ type Config struct {
 	// freed a segment at a time. It applies to segments begun from now on. Default 64 MiB, at most 1 GiB.
 	SegmentSize int
 
-	disk disk // the folder's disk, unless a test brings its own
+	inlineMax int  // the largest entry that is no file of its own; 0: inlineMax
+	disk      disk // the folder's disk, unless a test brings its own
 }
 
 // disk is what the log stores its segments and its metadata on.
@@ -50,15 +51,14 @@ type folder struct{ *walfs.FS }
 // Commit implements disk.
 func (folder) Commit(commit func() error) error { return commit() }
 
-// maxEntry leaves the entry's frame room under the limit that raft-wal reads by, but does not write by.
-const maxEntry = segment.MaxEntrySize - 4096
-
 // Log is an open log. It implements journal.Log.
 type Log struct {
 	dir  string
 	lock *lock
 	meta *metaStore
 	wal  *wal.WAL
+	log  *slog.Logger
+	most int // bytes of an entry that lies in a segment itself
 
 	mu     sync.Mutex // held by Append and Close
 	broken error      // of an append whose outcome is unknown
@@ -85,6 +85,9 @@ func open(dir string, cfg Config, log *slog.Logger) (*Log, error) {
 	if cfg.disk == nil {
 		cfg.disk = folder{walfs.New()}
 	}
+	if cfg.inlineMax == 0 {
+		cfg.inlineMax = inlineMax
+	}
 	if err := makeDir(dir); err != nil {
 		return nil, err
 	}
@@ -92,7 +95,7 @@ func open(dir string, cfg Config, log *slog.Logger) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Log{dir: dir, lock: lock, meta: &metaStore{segmentSize: cfg.SegmentSize, disk: cfg.disk, log: log}}
+	l := &Log{dir: dir, lock: lock, log: log, most: cfg.inlineMax, meta: &metaStore{segmentSize: cfg.SegmentSize, disk: cfg.disk, log: log}}
 	l.wal, err = wal.Open(dir, wal.WithMetaStore(l.meta), wal.WithSegmentFiler(segment.NewFiler(dir, cfg.disk)),
 		wal.WithSegmentSize(cfg.SegmentSize), wal.WithLogger(bridge(log)))
 	if err != nil {
@@ -100,6 +103,9 @@ func open(dir string, cfg Config, log *slog.Logger) (*Log, error) {
 			err = fmt.Errorf("%w: %w", journal.ErrCorrupt, err)
 		}
 		return nil, errors.Join(err, l.closeMeta(), lock.release())
+	}
+	if err := l.sweep(); err != nil {
+		return nil, errors.Join(err, l.Close())
 	}
 	return l, nil
 }
@@ -112,6 +118,7 @@ func makeDir(dir string) error {
 	return errors.Join(syncDir(filepath.Dir(filepath.Clean(dir))), syncDir(dir))
 }
 
+// syncDir makes the names in a folder durable.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -137,7 +144,15 @@ func (l *Log) Append(ctx context.Context, sequence uint64, entry []byte) error {
 	if sequence == 0 || last != 0 && sequence != last+1 {
 		return fmt.Errorf("%w: the last entry is %d, cannot append %d", journal.ErrFenced, last, sequence)
 	}
-	if err := l.wal.StoreLog(&raft.Log{Index: sequence, Data: entry, Extensions: appendMark(nil, sequence)}); err != nil {
+	stored := &raft.Log{Index: sequence, Data: entry, Extensions: appendMark(nil, sequence)}
+	if len(entry) > l.most {
+		c := newClaim(sequence, entry)
+		if err := c.write(l.dir, entry); err != nil {
+			return fmt.Errorf("write large entry %d: %w", sequence, err)
+		}
+		stored = c.log()
+	}
+	if err := l.wal.StoreLog(stored); err != nil {
 		// The entry may or may not be on disk, and the writer's state is not to be trusted.
 		l.broken = err
 		return err
@@ -188,6 +203,9 @@ func (l *Log) read(sequence uint64) ([]byte, error) {
 		if marked, ok := readMark(entry.Extensions); !ok || marked != sequence || entry.Index != sequence {
 			return nil, fmt.Errorf("%w: in the place of entry %d is one that says it is %d", journal.ErrCorrupt, sequence, entry.Index)
 		}
+		if c, ok := readClaim(&entry); ok {
+			return l.readLarge(c)
+		}
 		return entry.Data, nil
 	case errors.Is(err, wal.ErrNotFound):
 		return nil, journal.ErrNotFound
@@ -198,6 +216,18 @@ func (l *Log) read(sequence uint64) ([]byte, error) {
 	default:
 		return nil, fmt.Errorf("%w: %w", journal.ErrCorrupt, err)
 	}
+}
+
+// readLarge reads the entry that a claim check stands for.
+func (l *Log) readLarge(c claim) ([]byte, error) {
+	entry, err := c.read(l.dir)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return entry, err
+	}
+	if first, ferr := l.wal.FirstIndex(); ferr != nil || c.sequence < first { // it was trimmed meanwhile
+		return nil, errors.Join(journal.ErrNotFound, closedError(ferr))
+	}
+	return nil, fmt.Errorf("%w: the file of large entry %d: %w", journal.ErrCorrupt, c.sequence, err)
 }
 
 // get reads a raft log. Damaged bytes can make raft-wal's decoder panic.
@@ -233,7 +263,8 @@ func closedError(err error) error {
 	return err
 }
 
-// Trim implements journal.Log. It commits to the metadata, and removes the segments that lie before.
+// Trim implements journal.Log. It commits to the metadata, and removes the segments and the large entries' files that lie
+// before.
 func (l *Log) Trim(ctx context.Context, before uint64) error {
 	first, last, err := l.Bounds(ctx)
 	if err != nil {
@@ -242,21 +273,36 @@ func (l *Log) Trim(ctx context.Context, before uint64) error {
 	if before = min(before, last); before <= first {
 		return nil
 	}
-	return closedError(l.wal.DeleteRange(first, before-1))
+	if err := l.wal.DeleteRange(first, before-1); err != nil {
+		return closedError(err)
+	}
+	_, err = removeLarge(l.dir, func(f largeFile) (bool, error) { return f.sequence >= before, nil })
+	return err
 }
 
-// Size implements journal.Log: the length of all segment files. The last one is allocated ahead.
+// Size implements journal.Log: the length of all files. The last segment is allocated ahead.
 func (l *Log) Size(context.Context) (int64, error) { return sizeOf(l.dir) }
 
-// sizeOf is the length of all segment files in a folder.
+// sizeOf is the length of all segment files in a folder, and of those of large entries.
 func sizeOf(dir string) (int64, error) {
 	files, err := segmentFiles(dir)
 	if err != nil {
 		return 0, err
 	}
-	var size int64
+	large, err := largeFiles(dir)
+	if err != nil {
+		return 0, err
+	}
+	paths := make([]string, 0, len(files)+len(large))
 	for _, f := range files {
-		info, err := os.Stat(f.path)
+		paths = append(paths, f.path)
+	}
+	for _, f := range large {
+		paths = append(paths, f.path)
+	}
+	var size int64
+	for _, path := range paths {
+		info, err := os.Stat(path)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // trimmed meanwhile
 		}
@@ -270,6 +316,9 @@ func sizeOf(dir string) (int64, error) {
 
 // MaxEntry implements journal.Log.
 func (l *Log) MaxEntry() int { return maxEntry }
+
+// MaxInline implements journal.Log.
+func (l *Log) MaxInline() int { return l.most }
 
 // Close implements journal.Log.
 func (l *Log) Close() error {

@@ -30,7 +30,7 @@ type View struct {
 	filer *segment.Filer
 
 	mu    sync.Mutex
-	ahead map[uint64][]byte // entries read ahead
+	ahead map[uint64]*raft.Log // entries read ahead, large ones as their claim checks
 }
 
 // OpenView opens a view on the log in dir.
@@ -88,24 +88,29 @@ func (v *View) Read(ctx context.Context, sequence uint64) ([]byte, error) {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if entry, ok := v.ahead[sequence]; ok {
-		delete(v.ahead, sequence)
-		return entry, nil
-	}
-	if err := v.readAhead(sequence); err != nil {
-		return nil, err
+	if _, ok := v.ahead[sequence]; !ok {
+		if err := v.readAhead(sequence); err != nil {
+			return nil, err
+		}
 	}
 	entry, ok := v.ahead[sequence]
 	if !ok {
 		return nil, journal.ErrNotFound
 	}
 	delete(v.ahead, sequence)
-	return entry, nil
+	if c, ok := readClaim(entry); ok {
+		large, err := c.read(v.dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			err = fmt.Errorf("%w: the file of large entry %d: %w", journal.ErrCorrupt, sequence, err)
+		}
+		return large, err
+	}
+	return entry.Data, nil
 }
 
 // readAhead reads the entries from a sequence on, up to the end of its segment or viewBytes.
 func (v *View) readAhead(sequence uint64) error {
-	v.ahead = map[uint64][]byte{}
+	v.ahead = map[uint64]*raft.Log{}
 	files, err := segmentFiles(v.dir)
 	if err != nil {
 		return err
@@ -129,13 +134,13 @@ func (v *View) readAhead(sequence uint64) error {
 			return false, fmt.Errorf("%w: entry %d: %w", journal.ErrCorrupt, index, err)
 		}
 		v.ahead[index] = entry
-		bytes += len(entry)
+		bytes += len(entry.Data)
 		return bytes < viewBytes, nil
 	})
 }
 
 // decode decodes a raft log. Damaged bytes can make raft-wal's decoder panic.
-func decode(raw []byte) (entry []byte, err error) {
+func decode(raw []byte) (entry *raft.Log, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("%w: %v", wal.ErrCorrupt, p)
@@ -145,7 +150,7 @@ func decode(raw []byte) (entry []byte, err error) {
 	if err := (&wal.BinaryCodec{}).Decode(raw, &l); err != nil {
 		return nil, err
 	}
-	return l.Data, nil
+	return &l, nil
 }
 
 // Append implements journal.Log.
@@ -159,6 +164,9 @@ func (v *View) Size(context.Context) (int64, error) { return sizeOf(v.dir) }
 
 // MaxEntry implements journal.Log.
 func (v *View) MaxEntry() int { return maxEntry }
+
+// MaxInline implements journal.Log.
+func (v *View) MaxInline() int { return inlineMax }
 
 // Close implements journal.Log.
 func (v *View) Close() error { return nil }
