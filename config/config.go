@@ -109,7 +109,7 @@ type Checkpoints struct {
 type Mirror struct {
 	// Dir of the mirror. Default "data/mirror".
 	Dir string `yaml:"dir"`
-	// Cache is the memory for blocks that were read and for rows not yet on disk. Default 160MiB.
+	// Cache is the memory for blocks that were read and for rows not yet on disk. Default 64MiB.
 	Cache Size `yaml:"cache"`
 }
 
@@ -264,7 +264,7 @@ func (c *Config) SetDefaults() {
 		}
 	}
 	orString(&c.Mirror.Dir, "data/mirror")
-	or(&c.Mirror.Cache, 160<<20)
+	or(&c.Mirror.Cache, 64<<20)
 	orString(&c.Control.Dir, "data/control")
 	if c.Elasticsearch != nil {
 		or(&c.Elasticsearch.BulkBytes, 5<<20)

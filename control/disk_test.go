@@ -47,7 +47,7 @@ func stateAfter(n int) map[string]string {
 // work writes, and tells of each write that has been acknowledged.
 func work(ctx context.Context, dir string, disk vfs.FS, acknowledged func(n int)) error {
 	for n := 0; n < writes; {
-		s, err := control.OpenPebbleOn(dir, disk, slog.New(slog.DiscardHandler))
+		s, err := control.OpenPebbleIn(dir, disk, slog.New(slog.DiscardHandler))
 		if err != nil {
 			return err
 		}
@@ -75,7 +75,7 @@ func work(ctx context.Context, dir string, disk vfs.FS, acknowledged func(n int)
 // whole compares a store with what acknowledged writes, or one more, have left, and sees to it that it goes on.
 func whole(t *testing.T, dir string, disk vfs.FS, acknowledged int) error {
 	t.Helper()
-	s, err := control.OpenPebbleOn(dir, disk, slog.New(slog.DiscardHandler))
+	s, err := control.OpenPebbleIn(dir, disk, slog.New(slog.DiscardHandler))
 	if err != nil {
 		return fmt.Errorf("open: %w", err)
 	}

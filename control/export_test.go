@@ -1,4 +1,4 @@
 package control
 
 // OpenPebbleOn opens the store on a disk of a test's own.
-var OpenPebbleOn = openPebble
+var OpenPebbleIn = openPebble

@@ -10,6 +10,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/lanternist/lanternist/internal/disk"
 )
 
 // pebbleStore is the home on one machine.
@@ -21,16 +23,19 @@ type pebbleStore struct {
 
 // OpenPebble opens the store in dir, creating it when it is not there. Only one opener may have it at a time;
 // another gets ErrLocked. A value is synced to the disk when Put returns.
-func OpenPebble(dir string, log *slog.Logger) (Store, error) {
-	return openPebble(dir, vfs.Default, log)
+func OpenPebble(dir string, log *slog.Logger) (Store, error) { return OpenPebbleOn(nil, dir, log) }
+
+// OpenPebbleOn is OpenPebble on a disk that is waited for when it is full, and told of what does not pass.
+func OpenPebbleOn(d *disk.Disk, dir string, log *slog.Logger) (Store, error) {
+	return openPebble(dir, d.Pebble(vfs.Default), log)
 }
 
-// openPebble is OpenPebble on a disk of the caller's.
-func openPebble(dir string, disk vfs.FS, log *slog.Logger) (Store, error) {
-	if err := disk.MkdirAll(dir, 0o700); err != nil {
+// openPebble is OpenPebble on a file system of the caller's.
+func openPebble(dir string, files vfs.FS, log *slog.Logger) (Store, error) {
+	if err := files.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("open control store %s: %w", dir, err)
 	}
-	lock, err := pebble.LockDirectory(dir, disk)
+	lock, err := pebble.LockDirectory(dir, files)
 	if err != nil {
 		// What is left after the folder was made and is not a matter of permission is that someone holds it.
 		if errors.Is(err, fs.ErrPermission) {
@@ -39,7 +44,7 @@ func openPebble(dir string, disk vfs.FS, log *slog.Logger) (Store, error) {
 		return nil, fmt.Errorf("open control store %s: %w: is another lanternist running on this data folder? (%w)", dir, ErrLocked, err)
 	}
 	db, err := pebble.Open(dir, &pebble.Options{
-		FS:           disk,
+		FS:           files,
 		Lock:         lock,
 		Logger:       pebbleLogger{log.With("dir", dir)},
 		MemTableSize: 1 << 20,

@@ -34,6 +34,9 @@ type Config struct {
 	MaxWaiters int
 	// MaxRequests bounds the requests in flight, those that wait included. Default MaxWaiters + 1,024.
 	MaxRequests int
+	// MaxConnections bounds the connections; more wait in the system's queue until one is closed. Half of the files that the process
+	// may open leaves the other half to journal, mirror and sinks. Default: no bound.
+	MaxConnections int
 	// ReadTimeout bounds what a sink may take for one answer, after the wait. Default 10s.
 	ReadTimeout time.Duration
 	// SearchAge is how old the index may be that a search without a token sees. A refresh is asked for when it is

@@ -7,6 +7,7 @@ import (
 
 	"github.com/danielgtaylor/huma/v2"
 
+	"github.com/lanternist/lanternist/internal/disk"
 	"github.com/lanternist/lanternist/projectors"
 )
 
@@ -20,20 +21,30 @@ type healthOutput struct {
 }
 
 type healthBody struct {
-	Status string `json:"status"`
+	Status string `json:"status" doc:"ok, ready, or waiting for a disk: reads go on then, and nothing new comes."`
+	// Disks is absent as a rule.
+	Disks []disk.Waiting `json:"disks,omitempty" doc:"Stores that wait for room on their disk, or for a file descriptor."`
+}
+
+// healthOf is the answer ok, unless a disk is waited for.
+func (s *Server) healthOf(ok string) *healthOutput {
+	if waiting := s.disks(); len(waiting) > 0 {
+		return &healthOutput{Body: healthBody{Status: "waiting for a disk", Disks: waiting}}
+	}
+	return &healthOutput{Body: healthBody{Status: ok}}
 }
 
 func (s *Server) registerHealth(api huma.API) {
 	health := get("get-health", healthPath, "operation", "Whether the process answers")
 	huma.Register(api, health, func(context.Context, *struct{}) (*healthOutput, error) {
-		return &healthOutput{Body: healthBody{Status: "ok"}}, nil
+		return s.healthOf("ok"), nil
 	})
 	ready := get("get-readiness", readyPath, "operation", "Whether every view can be read", 503)
 	huma.Register(api, ready, func(context.Context, *struct{}) (*healthOutput, error) {
 		if waiting := notReady(s.asked(s.Status().Projectors)); len(waiting) > 0 {
 			return nil, problem(http.StatusServiceUnavailable, "not ready: %v", waiting)
 		}
-		return &healthOutput{Body: healthBody{Status: "ready"}}, nil
+		return s.healthOf("ready"), nil
 	})
 }
 

@@ -31,7 +31,7 @@ func newMetrics(registry prometheus.Registerer, s *Server) (*metrics, error) {
 	waiting := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "lanternist_http_waiting", Help: "Requests that wait for a token now.",
 	}, func() float64 { return float64(len(s.waiters)) })
-	for _, c := range []prometheus.Collector{m.requests, m.durations, m.waits, waiting, jobMetrics{s}} {
+	for _, c := range append(s.resourceMetrics(), m.requests, m.durations, m.waits, waiting, jobMetrics{s}) {
 		if err := registry.Register(c); err != nil {
 			return nil, fmt.Errorf("http: register metrics: %w", err)
 		}

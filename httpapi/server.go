@@ -19,6 +19,7 @@ import (
 	"github.com/lanternist/lanternist/deadletter"
 	"github.com/lanternist/lanternist/deadletter/alert"
 	"github.com/lanternist/lanternist/event"
+	"github.com/lanternist/lanternist/internal/disk"
 	"github.com/lanternist/lanternist/journal"
 	"github.com/lanternist/lanternist/mirror"
 	"github.com/lanternist/lanternist/mirror/checkpoint"
@@ -61,6 +62,10 @@ type Parts struct {
 	Changes Changes
 	// Sinks are what the projectors of each sink share. Optional.
 	Sinks func() []projectors.SinkStatus
+	// Disks are the stores that wait for their disk. Optional.
+	Disks func() []disk.Waiting
+	// Slot is what the source keeps for the daemon's slot; nil while it is not known. Optional.
+	Slot func() *SlotStatus
 }
 
 // Server is the API.
@@ -89,6 +94,8 @@ type Server struct {
 	keeper       *checkpoint.Keeper
 	changes      Changes
 	alert        *alert.Alert
+	waitingDisks func() []disk.Waiting
+	slotStatus   func() *SlotStatus
 	handler      http.Handler
 	started      time.Time
 
@@ -107,6 +114,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Server, error) {
 		letters: parts.Letters, load: parts.Load, sinks: parts.Sinks, envelope: parts.Envelope, log: log, archiver: parts.Archive,
 		waiters: make(chan struct{}, cfg.MaxWaiters), jobs: newJobs(log), watch: watch{seen: map[jobName]*watched{}}, verify: parts.Verify,
 		asof: parts.AsOf, keeper: parts.Checkpoints, changes: parts.Changes, alert: parts.Alert, started: time.Now(),
+		waitingDisks: parts.Disks, slotStatus: parts.Slot,
 	}
 	s.change(func(*viewSet) {}) // none is a set, too
 	for _, v := range parts.Views {
@@ -207,6 +215,9 @@ func (s *Server) listen(ctx context.Context) (net.Listener, error) {
 	s.mu.Lock()
 	s.address = listener.Addr()
 	s.mu.Unlock()
+	if s.cfg.MaxConnections > 0 {
+		listener = bound(listener, s.cfg.MaxConnections)
+	}
 	if conf != nil {
 		listener = tls.NewListener(listener, conf)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/lanternist/lanternist/deadletter"
 	"github.com/lanternist/lanternist/deadletter/alert"
 	"github.com/lanternist/lanternist/event"
+	"github.com/lanternist/lanternist/internal/disk"
 	"github.com/lanternist/lanternist/projectors"
 	"github.com/lanternist/lanternist/views"
 )
@@ -35,6 +36,8 @@ type Status struct {
 	// Checkpoints is absent without an archive.
 	Checkpoints *CheckpointsStatus `json:"checkpoints,omitempty" doc:"Copies of the mirror."`
 	Waiting     int                `json:"waiting" doc:"Requests that wait for a token."`
+	// Disks is empty as a rule.
+	Disks []disk.Waiting `json:"disks" doc:"Stores that wait for room on their disk, or for a file descriptor: the stream stands still until there is some, reads go on."`
 }
 
 // AlertStatus is what the webhook for dead letters was told.
@@ -49,6 +52,8 @@ type SourceStatus struct {
 	LagBytes     uint64    `json:"lag_bytes" doc:"From acknowledged to wal_end."`
 	Reconnects   uint64    `json:"reconnects"`
 	Heard        time.Time `json:"heard,omitzero" doc:"When the last keepalive came."`
+	// Slot is absent until the source has been asked.
+	Slot *SlotStatus `json:"slot,omitempty" doc:"What the source keeps for the slot, and which open transaction is the reason."`
 }
 
 // JournalStatus is what the journal holds.
@@ -157,13 +162,14 @@ func (s *Server) Status() Status {
 		Source: SourceStatus{
 			Connected: stats.Connected, Received: stats.Received.String(), WALEnd: stats.WALEnd.String(),
 			Acknowledged: stats.Acknowledged.String(), LagBytes: stats.LagBytes, Reconnects: stats.Reconnects, Heard: stats.Keepalive.Time,
+			Slot: s.slot(),
 		},
 		Journal: JournalStatus{
 			Identity: s.journal.Identity(), First: event.NewOffset(s.journal.Retained(), 0), Head: head.Offset,
 			LSN: head.EndLSN.String(), Time: head.Time,
 		},
 		Mirror: MirrorStatus{Offset: progress.Offset, LSN: progress.LSN.String()},
-		Frozen: s.frozenViews(), Checkpoints: s.checkpoints(),
+		Frozen: s.frozenViews(), Checkpoints: s.checkpoints(), Disks: s.disks(),
 	}
 	if s.archiver != nil {
 		archived := ArchiveStatusOf(s.archiver.Status())

@@ -14,7 +14,7 @@ type Config struct {
 	// with ErrBehind. Default 1.
 	MinSequence uint64
 	// CacheBytes bounds the memory of recent batches, from which readers that have caught up read, in bytes.
-	// The last batch stays, whatever its size. Default 32 MiB.
+	// The last batch stays, whatever its size. Default 16 MiB.
 	CacheBytes int64
 }
 
@@ -28,7 +28,7 @@ type Retention struct {
 }
 
 const (
-	defaultCacheBytes = 32 << 20
+	defaultCacheBytes = 16 << 20
 	minRetentionSize  = 1 << 20
 )
 

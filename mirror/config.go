@@ -12,6 +12,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/bloom"
 	"github.com/cockroachdb/pebble/v2/sstable/block"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/lanternist/lanternist/internal/disk"
 )
 
 // Config says where the mirror is and how much memory it uses.
@@ -19,11 +21,14 @@ type Config struct {
 	// Dir is the mirror's folder. It is created when it is not there.
 	Dir string
 	// CacheSize is the memory for what was written last and for blocks read from disk, together, in bytes: at least
-	// three times MemTableSize. Default 160 MiB.
+	// three times MemTableSize. Default 64 MiB.
 	CacheSize int64
 	// MemTableSize is how much is written to memory before it goes to disk, in bytes. Two of these are held as a
-	// rule, four while the disk is slower than the stream. Default 32 MiB.
+	// rule, four while the disk is slower than the stream. Default a sixth of CacheSize, at least 4 MiB and at most 32 MiB.
 	MemTableSize int64
+	// Disk is waited for when it is full, and told of what does not pass. Default: Pebble meets errors as they come, and
+	// panics.
+	Disk *disk.Disk
 
 	fs vfs.FS // the disk, unless a test brings its own
 
@@ -34,14 +39,15 @@ type Config struct {
 
 func (c Config) withDefaults() Config {
 	if c.CacheSize == 0 {
-		c.CacheSize = 160 << 20
+		c.CacheSize = 64 << 20
 	}
 	if c.MemTableSize == 0 {
-		c.MemTableSize = 32 << 20
+		c.MemTableSize = min(max(c.CacheSize/6, 4<<20), 32<<20)
 	}
 	if c.fs == nil {
 		c.fs = vfs.Default
 	}
+	c.fs = c.Disk.Pebble(c.fs)
 	if c.bulkBytes == 0 {
 		c.bulkBytes, c.bulkBytesMin = bulkBytes, bulkBytesMin
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/lanternist/lanternist/row"
 )
 
-// DefaultMaxDocument bounds a document, in bytes: a third of what Elasticsearch takes in one request by default.
-const DefaultMaxDocument = 32 << 20
+// DefaultMaxDocument bounds a document, in bytes: what Elasticsearch takes in one request by default, less some room.
+const DefaultMaxDocument = 96 << 20
 
 // keepMemory is how much of the memory for bodies, and of that for one document's rows, is kept for reuse.
 const keepMemory = 8 << 20

@@ -59,6 +59,7 @@ type deployment struct {
 	indexes indexes
 	stored  []*views.View // definitions that generations are of, other than the configured ones
 
+	disks  disks
 	shared *sharedSinks
 	past   past
 
@@ -72,7 +73,7 @@ func openDeployment(ctx context.Context, cfg *config.Config, log *slog.Logger) (
 
 // openDeploymentWith is openDeployment that may accept that changes are missing in the journal.
 func openDeploymentWith(ctx context.Context, cfg *config.Config, log *slog.Logger, acceptGap bool) (d *deployment, err error) {
-	d = &deployment{cfg: cfg, log: log, accept: acceptGap, shared: newSharedSinks(cfg)}
+	d = &deployment{cfg: cfg, log: log, accept: acceptGap, disks: newDisks(cfg, log), shared: newSharedSinks(cfg)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.close())
@@ -136,7 +137,7 @@ func (d *deployment) close() error {
 func (d *deployment) onClose(f func() error) { d.closers = append(d.closers, f) }
 
 func (d *deployment) openControl(ctx context.Context) (err error) {
-	if d.control, err = openControl(ctx, d.cfg, d.log); err != nil {
+	if d.control, err = openControlOn(ctx, d.disks.control, d.cfg, d.log); err != nil {
 		return err
 	}
 	d.onClose(d.control.Close)

@@ -59,7 +59,7 @@ func mirrorFacts(cfg *config.Config, m *mirror.Mirror) (facts identity.MirrorFac
 
 // openStores opens what is compared: the journal's engine and the mirror.
 func (d *deployment) openStores(ctx context.Context) (err error) {
-	if d.engine, err = openEngine(ctx, d.cfg, d.log); err != nil {
+	if d.engine, err = openEngineOn(ctx, d.disks.journal, d.cfg, d.log); err != nil {
 		return err
 	}
 	d.onClose(func() error {
@@ -68,7 +68,7 @@ func (d *deployment) openStores(ctx context.Context) (err error) {
 		}
 		return d.engine.Close()
 	})
-	d.mirror, err = mirror.Open(mirror.Config{Dir: d.cfg.Path(d.cfg.Mirror.Dir), CacheSize: int64(d.cfg.Mirror.Cache)}, d.registry, d.log)
+	d.mirror, err = mirror.Open(mirror.Config{Dir: d.cfg.Path(d.cfg.Mirror.Dir), CacheSize: int64(d.cfg.Mirror.Cache), Disk: d.disks.mirror}, d.registry, d.log)
 	if err != nil {
 		return fmt.Errorf("open mirror: %w", err)
 	}
@@ -324,7 +324,7 @@ func (d *deployment) renewMirror() error {
 	if err := os.RemoveAll(dir); err != nil {
 		return fmt.Errorf("remove mirror: %w", err)
 	}
-	fresh, err := mirror.Open(mirror.Config{Dir: dir, CacheSize: int64(d.cfg.Mirror.Cache)}, d.registry, d.log)
+	fresh, err := mirror.Open(mirror.Config{Dir: dir, CacheSize: int64(d.cfg.Mirror.Cache), Disk: d.disks.mirror}, d.registry, d.log)
 	if err != nil {
 		return fmt.Errorf("open mirror: %w", err)
 	}

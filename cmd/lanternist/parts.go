@@ -10,6 +10,7 @@ import (
 	"github.com/lanternist/lanternist/cdc"
 	"github.com/lanternist/lanternist/config"
 	"github.com/lanternist/lanternist/control"
+	"github.com/lanternist/lanternist/internal/disk"
 	"github.com/lanternist/lanternist/journal"
 	"github.com/lanternist/lanternist/journal/jetstream"
 	"github.com/lanternist/lanternist/journal/segments"
@@ -68,18 +69,28 @@ func orNone(setting *int) int {
 
 // openControl opens where small durable state is.
 func openControl(ctx context.Context, c *config.Config, log *slog.Logger) (control.Store, error) {
+	return openControlOn(ctx, nil, c, log)
+}
+
+// openControlOn is openControl on a disk that is watched.
+func openControlOn(ctx context.Context, d *disk.Disk, c *config.Config, log *slog.Logger) (control.Store, error) {
 	if url := c.Journal.URL.Reveal(); url != "" {
 		return control.OpenJetStream(ctx, url, c.Journal.Stream, c.Journal.Replicas, log)
 	}
-	return control.OpenPebble(c.Path(c.Control.Dir), log)
+	return control.OpenPebbleOn(d, c.Path(c.Control.Dir), log)
 }
 
 // openEngine opens where the journal's entries are.
-func openEngine(ctx context.Context, c *config.Config, log *slog.Logger) (engine journal.Log, err error) {
+func openEngine(ctx context.Context, c *config.Config, log *slog.Logger) (journal.Log, error) {
+	return openEngineOn(ctx, nil, c, log)
+}
+
+// openEngineOn is openEngine on a disk that is watched.
+func openEngineOn(ctx context.Context, d *disk.Disk, c *config.Config, log *slog.Logger) (engine journal.Log, err error) {
 	if url := c.Journal.URL.Reveal(); url != "" {
 		engine, err = jetstream.Open(ctx, url, jetstream.Config{Stream: c.Journal.Stream, Replicas: c.Journal.Replicas}, log)
 	} else {
-		engine, err = segments.Open(c.Path(c.Journal.Dir), segments.Config{}, log)
+		engine, err = segments.Open(c.Path(c.Journal.Dir), segments.Config{Disk: d}, log)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open journal: %w", err)

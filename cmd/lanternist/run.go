@@ -23,6 +23,7 @@ const (
 	stopIngest     = 15 * time.Second
 	stopProjectors = 15 * time.Second // to apply what has been journaled and to write checkpoints
 	stopHTTP       = 10 * time.Second
+	stopFull       = time.Second // for ingest while a disk is full: it stands still, and is safe where it stands
 )
 
 // maintenanceEvery is how often the journal is trimmed and told what the mirror still needs.
@@ -38,6 +39,7 @@ func (c *runCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
+	boundMemory()
 	log := a.logger(cfg.Log)
 	for {
 		err := c.once(a, cfg, log)
@@ -65,7 +67,7 @@ func (c *runCmd) once(a *app, cfg *config.Config, log *slog.Logger) error {
 	defer daemon.listenForHangUp(a.ctx)()
 	bar := a.logProgress(log, "load tables", "rows")
 	err = daemon.run(a.ctx, bar)
-	return errors.Join(err, d.close())
+	return errors.Join(err, daemon.closeUnlessStuck())
 }
 
 // daemon is a deployment that moves.
@@ -77,6 +79,7 @@ type daemon struct {
 	tables *ingest.Tables
 	api    *httpapi.Server
 	alert  *alert.Alert // nil when nobody is told of dead letters
+	slots  slotWatch
 
 	swapping sync.Mutex // held while the API is told by which definition a view is read
 	changing sync.Mutex // held while the deployment is changed
@@ -126,9 +129,22 @@ func (n *daemon) run(ctx context.Context, bar *progress) error {
 	case <-ctx.Done():
 		n.log.Info("stopping", "why", context.Cause(ctx).Error())
 	case cause = <-failed:
+		if lost := n.disks.lost(); lost != nil {
+			cause = lost
+		}
 		n.log.Error("stopping", "error", cause)
+	case <-n.disks.journal.Lost():
+	case <-n.disks.mirror.Lost():
+	case <-n.disks.control.Lost():
 	}
-	err := errors.Join(cause, ingesting.stop("ingest", stopIngest))
+	if err := n.disks.lost(); err != nil {
+		return err // nothing can be drained; a goroutine may stand in the disk's way for ever
+	}
+	patience := stopIngest
+	if len(n.disks.waiting()) > 0 {
+		patience = stopFull
+	}
+	err := errors.Join(cause, ingesting.stop("ingest", patience))
 	n.noteStop()
 	n.drain()
 	err = errors.Join(err, projecting.stop("projectors", stopProjectors), api.stop("api", stopHTTP))
@@ -205,6 +221,7 @@ func (n *daemon) runIngest(ctx context.Context, bar *progress) error {
 	})
 	g.Go(func() error { return n.tables.Start(ctx) })
 	g.Go(func() error { return n.maintain(ctx) })
+	g.Go(func() error { return n.slots.run(ctx, n.sourceConfig(), n.warnOfHolder) })
 	g.Go(func() error { return n.runArchive(ctx) })
 	g.Go(func() error { return n.runPast(ctx) })
 	g.Go(func() error { return n.tidy(ctx) })
@@ -266,6 +283,11 @@ func (n *daemon) maintain(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// warnOfHolder says that a transaction on the source has its log grow.
+func (n *daemon) warnOfHolder(h *cdc.SlotHolder, retained uint64) {
+	n.log.Warn("an open transaction holds the source's log", "bytes", retained, "by", h.String())
 }
 
 // drain gives the projectors a moment to apply what has been journaled, so that the next start has little to do.

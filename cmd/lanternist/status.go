@@ -70,6 +70,10 @@ func (c *statusCmd) print(a *app, s *httpapi.Status) error {
 	}
 	fmt.Fprintf(a.stdout, "%s since %s\n", ready, s.Started.Local().Format(time.DateTime))
 	fmt.Fprintf(a.stdout, "source   %s, at %s, acknowledged %s, behind %s\n", source, s.Source.WALEnd, s.Source.Acknowledged, bytesText(int64(s.Source.LagBytes)))
+	printSlot(a.stdout, s.Source.Slot)
+	for _, w := range s.Disks {
+		fmt.Fprintf(a.stdout, "DISK     %s waits since %s for %s: %s\n", w.Store, w.Since.Local().Format(time.DateTime), w.Path, w.Error)
+	}
 	fmt.Fprintf(a.stdout, "journal  %s to %s, up to %s\n", s.Journal.First, s.Journal.Head, s.Journal.LSN)
 	printArchive(a.stdout, s.Journal.Archive)
 	fmt.Fprintf(a.stdout, "mirror   %s, up to %s\n", s.Mirror.Offset, s.Mirror.LSN)
@@ -116,6 +120,17 @@ func (c *statusCmd) print(a *app, s *httpapi.Status) error {
 	err = errors.Join(err, frozenTable(a, s.Frozen))
 	fmt.Fprint(a.stdout, notes)
 	return err
+}
+
+// printSlot prints what the source keeps for the slot, and for whom, when there is something to say.
+func printSlot(w io.Writer, s *httpapi.SlotStatus) {
+	if s == nil || s.Holder == nil && s.WALStatus == "reserved" {
+		return
+	}
+	fmt.Fprintf(w, "slot     the source keeps %s of log for it (%s)\n", bytesText(int64(s.RetainedBytes)), s.WALStatus)
+	if s.Holder != nil {
+		fmt.Fprintf(w, "         held by %s\n", s.Holder.Text)
+	}
 }
 
 // printJobs prints how far long work is that runs.

@@ -8,7 +8,9 @@
 //
 //	LANTERNIST_HOLDPOINTS=DIR    who reaches a/b while DIR/a_b is there renames it to DIR/a_b.held, and waits until that is gone
 //
-// Without the tag Hit does nothing and costs nothing. It leaves to its callers which places there are.
+// It also makes operations of the disk fail, or take long, while a file says so (VariableFaults).
+//
+// Without the tag Hit and Error do nothing and cost nothing. It leaves to its callers which places there are.
 package faultpoint
 
 import "strings"
@@ -21,3 +23,5 @@ const VariableHold = "LANTERNIST_HOLDPOINTS"
 
 // HoldFile is the name of the file that holds whoever reaches a place.
 func HoldFile(place ...string) string { return strings.ReplaceAll(strings.Join(place, "_"), "/", "_") }
+// VariableFaults is the environment's variable that names the folder of faults; see Error.
+const VariableFaults = "LANTERNIST_FAULTPOINT_DIR"

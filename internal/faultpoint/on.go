@@ -3,11 +3,13 @@
 package faultpoint
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -63,4 +65,23 @@ func Hit(place ...string) {
 		panic("faultpoint: " + err.Error())
 	}
 	select {} // the signal is on its way: nothing is done any more
+}
+
+// Error is the error that an operation has to fail with, nil for none. The folder that VariableFaults names has a file for each place
+// that is to fail, its elements joined by dots: the file says "eio", or how long the operation has to take, like "200ms".
+func Error(place ...string) error {
+	dir := os.Getenv(VariableFaults)
+	if dir == "" {
+		return nil
+	}
+	text, err := os.ReadFile(filepath.Join(dir, strings.Join(place, ".")))
+	if err != nil {
+		return nil //nolint:nilerr // there is no such fault now
+	}
+	fault := strings.TrimSpace(string(text))
+	if took, err := time.ParseDuration(fault); err == nil {
+		time.Sleep(took)
+		return nil
+	}
+	return fmt.Errorf("%s: %w", strings.Join(place, " "), syscall.EIO)
 }

@@ -9,7 +9,6 @@ import (
 	"sync"
 	"testing"
 
-	walfs "github.com/hashicorp/raft-wal/fs"
 	"github.com/hashicorp/raft-wal/types"
 )
 
@@ -19,7 +18,7 @@ var errDisk = errors.New("injected disk error")
 // faultyDisk is a disk on a folder that fails one operation, or all from one on, and knows what of what was written is
 // durable: what a Sync has covered. lose is a loss of power.
 type faultyDisk struct {
-	folder
+	fileSystem
 	random *rand.Rand
 
 	mu       sync.Mutex
@@ -44,7 +43,7 @@ type write struct {
 }
 
 func newFaultyDisk(seed uint64) *faultyDisk {
-	return &faultyDisk{folder: folder{walfs.New()}, random: rand.New(rand.NewPCG(seed, 3)), unsynced: map[string]*unsynced{}}
+	return &faultyDisk{fileSystem: newFileSystem("", nil), random: rand.New(rand.NewPCG(seed, 3)), unsynced: map[string]*unsynced{}}
 }
 
 // step counts an operation and says whether it fails.
@@ -123,7 +122,7 @@ func (d *faultyDisk) left(u *unsynced) []byte {
 	return content
 }
 
-// Commit implements disk. A state may have been stored although that could not be told.
+// Commit implements storage. A state may have been stored although that could not be told.
 func (d *faultyDisk) Commit(commit func() error) error {
 	if err := d.step("commit", "metadata"); err != nil {
 		return err
@@ -135,14 +134,14 @@ func (d *faultyDisk) ListDir(dir string) ([]string, error) {
 	if err := d.step("list", dir); err != nil {
 		return nil, err
 	}
-	return d.folder.ListDir(dir)
+	return d.fileSystem.ListDir(dir)
 }
 
 func (d *faultyDisk) Create(dir, name string, size uint64) (types.WritableFile, error) {
 	if err := d.step("create", name); err != nil {
 		return nil, err
 	}
-	f, err := d.folder.Create(dir, name, size)
+	f, err := d.fileSystem.Create(dir, name, size)
 	if err != nil {
 		return nil, err
 	}
@@ -157,14 +156,14 @@ func (d *faultyDisk) Delete(dir, name string) error {
 	if err := d.step("delete", name); err != nil {
 		return err
 	}
-	return d.folder.Delete(dir, name)
+	return d.fileSystem.Delete(dir, name)
 }
 
 func (d *faultyDisk) OpenReader(dir, name string) (types.ReadableFile, error) {
 	if err := d.step("open", name); err != nil {
 		return nil, err
 	}
-	f, err := d.folder.OpenReader(dir, name)
+	f, err := d.fileSystem.OpenReader(dir, name)
 	if err != nil {
 		return nil, err
 	}
@@ -175,7 +174,7 @@ func (d *faultyDisk) OpenWriter(dir, name string) (types.WritableFile, error) {
 	if err := d.step("open", name); err != nil {
 		return nil, err
 	}
-	f, err := d.folder.OpenWriter(dir, name)
+	f, err := d.fileSystem.OpenWriter(dir, name)
 	if err != nil {
 		return nil, err
 	}

@@ -27,7 +27,7 @@ func newDiskRun(t *testing.T, seed uint64) *diskRun {
 }
 
 func (r *diskRun) open() (*Log, error) {
-	return Open(r.dir, Config{SegmentSize: 4 << 10, disk: r.disk}, discard())
+	return Open(r.dir, Config{SegmentSize: 4 << 10, storage: r.disk}, discard())
 }
 
 // work appends, reads, trims and opens the log again, until something fails or all is done.

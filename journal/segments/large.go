@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/raft"
 
+	"github.com/lanternist/lanternist/internal/disk"
 	"github.com/lanternist/lanternist/journal"
 )
 
@@ -65,23 +66,28 @@ func readClaim(l *raft.Log) (c claim, ok bool) {
 }
 
 // write makes the entry's file durable in the log's folder.
-func (c claim) write(dir string, entry []byte) (err error) {
+func (c claim) write(d *disk.Disk, dir string, entry []byte) (err error) {
 	large := filepath.Join(dir, largeDir)
-	if err := makeDir(large); err != nil {
+	path := filepath.Join(large, c.name())
+	var f *os.File
+	err = d.Retry(path, func() error {
+		if err := makeDir(large); err != nil {
+			return err
+		}
+		f, err = os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 		return err
-	}
-	f, err := os.OpenFile(filepath.Join(large, c.name()), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	})
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(entry)
+	_, err = d.WriteAll(path, entry, func(p []byte, written int) (int, error) { return f.WriteAt(p, int64(written)) })
 	if err == nil {
-		err = f.Sync()
+		err = d.Sync(path, f.Sync)
 	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return err
 	}
-	return syncDir(large)
+	return d.Sync(large, func() error { return syncDir(large) })
 }
 
 // read reads the entry's file. A file that is not there is fs.ErrNotExist, one that is not as it was written ErrCorrupt.

@@ -139,7 +139,7 @@ func TestFaultCrashAroundALargeEntry(t *testing.T) {
 	// attempt before has left beside the one that counts.
 	orphans := []claim{newClaim(31, entry), {sequence: 32, crc: 7}, {sequence: larges[0], crc: 8}}
 	for _, c := range orphans {
-		if err := c.write(dir, entry[:len(entry)/2]); err != nil {
+		if err := c.write(nil, dir, entry[:len(entry)/2]); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -20,11 +20,11 @@ import (
 
 	"github.com/hashicorp/raft"
 	wal "github.com/hashicorp/raft-wal"
-	walfs "github.com/hashicorp/raft-wal/fs"
 	"github.com/hashicorp/raft-wal/metadb"
 	"github.com/hashicorp/raft-wal/segment"
 	"github.com/hashicorp/raft-wal/types"
 
+	"github.com/lanternist/lanternist/internal/disk"
 	"github.com/lanternist/lanternist/journal"
 )
 
@@ -33,23 +33,19 @@ type Config struct {
 	// SegmentSize is the size at which a segment file is closed and the next one begun, in bytes; space is
 	// freed a segment at a time. It applies to segments begun from now on. Default 64 MiB, at most 1 GiB.
 	SegmentSize int
+	// Disk is waited for when it is full, and told of what does not pass. Default: errors are returned as they come.
+	Disk *disk.Disk
 
-	inlineMax int  // the largest entry that is no file of its own; 0: inlineMax
-	disk      disk // the folder's disk, unless a test brings its own
+	inlineMax int     // the largest entry that is no file of its own; 0: inlineMax
+	storage   storage // Disk's, unless a test brings its own
 }
 
-// disk is what the log stores its segments and its metadata on.
-type disk interface {
+// storage is what the log stores its segments and its metadata on.
+type storage interface {
 	types.VFS
 	// Commit stores a state of the metadata by calling commit.
 	Commit(commit func() error) error
 }
-
-// folder is the disk there is.
-type folder struct{ *walfs.FS }
-
-// Commit implements disk.
-func (folder) Commit(commit func() error) error { return commit() }
 
 // Log is an open log. It implements journal.Log.
 type Log struct {
@@ -58,6 +54,7 @@ type Log struct {
 	meta *metaStore
 	wal  *wal.WAL
 	log  *slog.Logger
+	disk *disk.Disk
 	most int // bytes of an entry that lies in a segment itself
 
 	mu     sync.Mutex // held by Append and Close
@@ -82,8 +79,8 @@ func open(dir string, cfg Config, log *slog.Logger) (*Log, error) {
 	if cfg.SegmentSize == 0 {
 		cfg.SegmentSize = wal.DefaultSegmentSize
 	}
-	if cfg.disk == nil {
-		cfg.disk = folder{walfs.New()}
+	if cfg.storage == nil {
+		cfg.storage = newFileSystem(dir, cfg.Disk)
 	}
 	if cfg.inlineMax == 0 {
 		cfg.inlineMax = inlineMax
@@ -95,8 +92,9 @@ func open(dir string, cfg Config, log *slog.Logger) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Log{dir: dir, lock: lock, log: log, most: cfg.inlineMax, meta: &metaStore{segmentSize: cfg.SegmentSize, disk: cfg.disk, log: log}}
-	l.wal, err = wal.Open(dir, wal.WithMetaStore(l.meta), wal.WithSegmentFiler(segment.NewFiler(dir, cfg.disk)),
+	l := &Log{dir: dir, lock: lock, log: log, disk: cfg.Disk, most: cfg.inlineMax,
+		meta: &metaStore{segmentSize: cfg.SegmentSize, storage: cfg.storage, log: log}}
+	l.wal, err = wal.Open(dir, wal.WithMetaStore(l.meta), wal.WithSegmentFiler(segment.NewFiler(dir, cfg.storage)),
 		wal.WithSegmentSize(cfg.SegmentSize), wal.WithLogger(bridge(log)))
 	if err != nil {
 		if errors.Is(err, types.ErrCorrupt) || errors.Is(err, fs.ErrNotExist) || errors.Is(err, io.EOF) {
@@ -147,7 +145,7 @@ func (l *Log) Append(ctx context.Context, sequence uint64, entry []byte) error {
 	stored := &raft.Log{Index: sequence, Data: entry, Extensions: appendMark(nil, sequence)}
 	if len(entry) > l.most {
 		c := newClaim(sequence, entry)
-		if err := c.write(l.dir, entry); err != nil {
+		if err := c.write(l.disk, l.dir, entry); err != nil {
 			return fmt.Errorf("write large entry %d: %w", sequence, err)
 		}
 		stored = c.log()

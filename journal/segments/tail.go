@@ -25,13 +25,13 @@ import (
 type metaStore struct {
 	metadb.BoltMetaDB
 	segmentSize int
-	disk        disk
+	storage     storage
 	log         *slog.Logger
 }
 
 // CommitState implements types.MetaStore.
 func (m *metaStore) CommitState(state types.PersistentState) error {
-	return m.disk.Commit(func() error { return m.BoltMetaDB.CommitState(state) })
+	return m.storage.Commit(func() error { return m.BoltMetaDB.CommitState(state) })
 }
 
 // Load implements types.MetaStore.
@@ -49,7 +49,7 @@ func (m *metaStore) Load(dir string) (types.PersistentState, error) {
 	if !tail.SealTime.IsZero() {
 		return state, nil
 	}
-	end, err := inspectTail(dir, m.disk, *tail)
+	end, err := inspectTail(dir, m.storage, *tail)
 	if errors.Is(err, fs.ErrNotExist) {
 		return state, nil // the crash came before the file was made; the WAL makes it
 	}
@@ -100,7 +100,7 @@ type tailEnd struct {
 // inspectTail finds the end of the last segment as the WAL will, without changing anything, and makes sure that
 // nothing that was acknowledged lies beyond it. The file is synced: the process before may have been killed between the
 // write of an entry and its sync, and from now on the entry counts as durable.
-func inspectTail(dir string, d disk, info types.SegmentInfo) (tailEnd, error) {
+func inspectTail(dir string, d storage, info types.SegmentInfo) (tailEnd, error) {
 	if err := syncFile(dir, d, segment.FileName(info)); err != nil {
 		return tailEnd{}, err
 	}
@@ -117,7 +117,7 @@ func inspectTail(dir string, d disk, info types.SegmentInfo) (tailEnd, error) {
 }
 
 // syncFile syncs a file that is there.
-func syncFile(dir string, d disk, name string) error {
+func syncFile(dir string, d storage, name string) error {
 	f, err := d.OpenWriter(dir, name)
 	if err != nil {
 		return err
