@@ -9,5 +9,6 @@
 //
 //	LANTERNIST_E2E_ROUNDS   write-then-read rounds; default 600
 //	LANTERNIST_E2E_OUTAGE   how long Elasticsearch is away; default 15s
+//	LANTERNIST_VALUES       rows of random values of every type; default 60
 //	LANTERNIST_E2E_SEED     repeat a run with the seed that it printed
 package e2e

@@ -23,7 +23,7 @@ const totalFieldsDefault = 1000
 
 func defineIndex(fields []views.Field, options *views.SearchOptions, gcDeletes time.Duration) indexDefinition {
 	d := indexDefinition{
-		properties: overlay(deriveProperties(fields), options.Mappings),
+		properties: overlay(deriveProperties(fields, false), options.Mappings),
 		dynamic:    options.Dynamic,
 		settings:   map[string]any{"index.gc_deletes": fmt.Sprintf("%ds", max(int64(gcDeletes.Seconds()), 1))},
 		analysis:   options.Analysis,

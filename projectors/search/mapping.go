@@ -26,25 +26,30 @@ const (
 // properties is the "properties" object of a mapping.
 type properties = map[string]any
 
-// deriveProperties is the mapping of fields, from their column types and the types that the definition asks for.
-func deriveProperties(fields []views.Field) properties {
+// deriveProperties is the mapping of fields, from their column types and the types that the definition asks for. inList says that they
+// are those of an object in a list.
+func deriveProperties(fields []views.Field, inList bool) properties {
 	props := make(properties, len(fields))
 	for i := range fields {
-		props[fields[i].Name] = deriveField(&fields[i])
+		props[fields[i].Name] = deriveField(&fields[i], inList || fields[i].Many)
 	}
 	return props
 }
 
-func deriveField(f *views.Field) map[string]any {
+func deriveField(f *views.Field, inList bool) map[string]any {
 	if len(f.Children) == 0 {
-		return scalarMapping(&f.Type, f.As)
+		t := &f.Type
+		if inList {
+			t = &row.Type{Class: row.Array, Elem: t}
+		}
+		return scalarMapping(t, f.As)
 	}
 	switch f.As {
 	case "", "object":
-		return map[string]any{"properties": deriveProperties(f.Children)}
+		return map[string]any{"properties": deriveProperties(f.Children, inList)}
 	case "nested":
 		// Filters need the elements apart. Text, sorting and facets look at the document as a whole, so it has the values too.
-		return map[string]any{"type": "nested", "include_in_root": true, "properties": deriveProperties(f.Children)}
+		return map[string]any{"type": "nested", "include_in_root": true, "properties": deriveProperties(f.Children, inList)}
 	default: // flattened, none, …: the whole object is one field
 		return namedMapping(f.As, row.JSON)
 	}

@@ -171,6 +171,38 @@ func TestMappingOfPlacesAndVectors(t *testing.T) {
 	}
 }
 
+// A document has one vector in a field: those of a list of objects, and lists of vectors, are only kept.
+func TestVectorsInListsAreKept(t *testing.T) {
+	vector := views.Field{Name: "v", Type: row.Type{Class: row.Vector, Name: "public.vector", Mod: 3}}
+	many := vector
+	many.Many = true
+	props := deriveProperties([]views.Field{
+		{Name: "one", Children: []views.Field{vector}},
+		{Name: "list", Many: true, Children: []views.Field{vector, {Name: "below", Children: []views.Field{vector}}}},
+		{Name: "nested", Many: true, As: "nested", Children: []views.Field{vector}},
+		many,
+	}, false)
+	at := func(m any, path ...string) any {
+		for _, name := range path {
+			m = m.(map[string]any)["properties"].(map[string]any)[name]
+		}
+		return m.(map[string]any)["type"]
+	}
+	for want, got := range map[string][]any{
+		"dense_vector": {at(map[string]any{"properties": props}, "one", "v")},
+		"object": {
+			at(map[string]any{"properties": props}, "list", "v"), at(map[string]any{"properties": props}, "list", "below", "v"),
+			at(map[string]any{"properties": props}, "nested", "v"), props["v"].(map[string]any)["type"],
+		},
+	} {
+		for _, g := range got {
+			if g != want {
+				t.Errorf("%v, want %s", got, want)
+			}
+		}
+	}
+}
+
 func TestManyFieldsRaiseTheLimit(t *testing.T) {
 	var fields []views.Field
 	for i := range 900 {
