@@ -20,6 +20,7 @@ import (
 	"github.com/lanternist/lanternist/examples/shop"
 	"github.com/lanternist/lanternist/internal/devstack"
 	"github.com/lanternist/lanternist/internal/faultpoint"
+	"github.com/lanternist/lanternist/internal/faults"
 )
 
 // keptCopy is a SQL copy of the source at one moment, in a schema of its own.
@@ -504,10 +505,15 @@ func (in *installation) flip(c storedCheckpoint, chosen func(sum string) bool) (
 	return turn
 }
 
-// TestAsOfKilled kills the daemon at places of making and of removing a view as of a moment, and of storing a copy of the
+// TestFaultKilledWhileMakingThePast kills the daemon at places of making and of removing a view as of a moment, and of storing a copy of the
 // mirror: the next start shows no half of it, leaves nothing behind, and can do it again.
-func TestAsOfKilled(t *testing.T) {
+func TestFaultKilledWhileMakingThePast(t *testing.T) {
 	t.Parallel()
+	faults.Cause(t, faults.Fault{
+		ID: "asof-killed", Area: "Archive", Fault: "The daemon is killed at steps of making and of removing a view as of a moment, and of storing a copy of the mirror",
+		Promise: "The next start shows no half of it, leaves nothing behind, and can do it again.",
+		Answer:  "`lanternist rebuild VIEW --as-of TIME --into NAME` again",
+	})
 	in := installShop(t, options{more: withArchive}, shop.Size{Customers: 30, Products: 10, Orders: 50})
 	in.only("order_summary")
 	path, err := crashingBinary()

@@ -9,12 +9,18 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/lanternist/lanternist/internal/devstack"
+	"github.com/lanternist/lanternist/internal/faults"
 )
 
 // These tests show that joined documents are right although no table has REPLICA IDENTITY FULL: each change is made
 // on a running daemon, and while the first load is under way, before and after the rows are copied.
 
-func TestJoinedUnchangedTOASTedColumn(t *testing.T) {
+func TestFaultUnchangedTOASTedColumn(t *testing.T) {
+	faults.Cause(t, faults.Fault{
+		ID: "toast-unchanged", Area: "Values", Fault: "An update does not send a large value that it did not change (TOAST), in a joined row, with its key changed, and while the first load is under way",
+		Promise: "Unchanged is not null (I5): the mirror completes the row before it is journaled, without REPLICA IDENTITY FULL.",
+		Answer:  "nothing: no setting of the source is needed",
+	})
 	joined(t, "", `UPDATE orders SET status = 'paid' WHERE id % 3 = 0`,
 		`UPDATE items SET qty = qty + 1 WHERE line_no = 1`,
 		`UPDATE customers SET name = name || '!' WHERE id < 4`,
@@ -32,7 +38,12 @@ func TestJoinedChildDeleted(t *testing.T) {
 		`DELETE FROM orders WHERE id % 7 = 0`)
 }
 
-func TestJoinedChildMovedToAnotherParent(t *testing.T) {
+func TestFaultOldParentNotSent(t *testing.T) {
+	faults.Cause(t, faults.Fault{
+		ID: "before-image-missing", Area: "Values", Fault: "A row moves to another parent, and the source does not send what it was (no REPLICA IDENTITY FULL)",
+		Promise: "The mirror knows where it was: the old parent document loses it and the new one gets it, in one step (I7).",
+		Answer:  "nothing: no setting of the source is needed",
+	})
 	joined(t, "", `UPDATE payments SET order_id = 31 - order_id WHERE id % 2 = 0`, // the key stays: no old row is sent
 		`UPDATE items SET order_id = order_id + 1, line_no = line_no + 100 WHERE line_no = 1 AND order_id < 30`,
 		`UPDATE orders SET customer_id = 1 WHERE customer_id = 2`,

@@ -7,15 +7,21 @@ import (
 	"time"
 
 	"github.com/lanternist/lanternist/examples/shop"
+	"github.com/lanternist/lanternist/internal/faults"
 )
 
 // kills is how often the daemon is killed.
 const kills = 20
 
-// TestKilledDaemonLosesAndRepeatsNothing kills the daemon at random moments under traffic: while it loads, while it
+// TestFaultKilledAtRandomMoments kills the daemon at random moments under traffic: while it loads, while it
 // builds views, while it starts and while it follows.
-func TestKilledDaemonLosesAndRepeatsNothing(t *testing.T) {
+func TestFaultKilledAtRandomMoments(t *testing.T) {
 	t.Parallel()
+	result := faults.Cause(t, faults.Fault{
+		ID: "daemon-killed-twenty-times", Area: "Process", Fault: "The daemon is killed twenty times under traffic: while it starts, loads, builds and follows",
+		Promise: "Every view is right afterwards, and the journal has each transaction once, in the order of the commits, also those that are larger than a batch.",
+		Answer:  "nothing: the service manager starts it again",
+	})
 	// Small batches: many transactions are more than one, and kills hit the daemon inside of them.
 	in := installShop(t, options{batch: "16KiB"}, shop.Size{Customers: 1000, Products: 300, Orders: 3000})
 	random := randomSource(t)
@@ -38,14 +44,19 @@ func TestKilledDaemonLosesAndRepeatsNothing(t *testing.T) {
 		}
 	}
 
+	began := time.Now()
 	d := in.start()
 	d.ready()
+	d.reach()
+	result.Recovered(time.Since(began))
 	tr.stop()
 	d.reach()
-	t.Logf("%d documents compared", in.compare(shop.Truth))
+	n := in.compare(shop.Truth)
 	d.nothingParked()
+	result.Parked(0)
 	d.stop()
 	audit.compare()
+	result.Notef("%d kills, %d documents and %d transactions compared", kills, n, audit.compared)
 }
 
 // killAtRandom kills the daemon: a quarter of the times while it loads, a quarter while it builds or opens

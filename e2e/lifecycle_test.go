@@ -14,6 +14,7 @@ import (
 
 	"github.com/lanternist/lanternist/examples/shop"
 	"github.com/lanternist/lanternist/internal/devstack"
+	"github.com/lanternist/lanternist/internal/faults"
 )
 
 func TestStopAndRestartGoesOnWhereItWas(t *testing.T) {
@@ -241,8 +242,13 @@ func (d *daemon) readThroughout(stop <-chan struct{}) error {
 	}
 }
 
-func TestSecondSignalEndsAtOnce(t *testing.T) {
+func TestFaultSecondSignal(t *testing.T) {
 	t.Parallel()
+	faults.Cause(t, faults.Fault{
+		ID: "second-signal", Area: "Process", Fault: "Somebody presses Ctrl-C twice",
+		Promise: "The second signal ends the process at once; what that cuts off is what a crash would.",
+		Answer:  "nothing: the next start goes on",
+	})
 	in := installShop(t, options{}, small)
 	d := in.start()
 	d.ready()

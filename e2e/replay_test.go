@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/lanternist/lanternist/examples/shop"
+	"github.com/lanternist/lanternist/internal/faults"
 )
 
 // replayed is what the command prints.
@@ -37,8 +38,13 @@ func (in *installation) replay(args ...string) (r replayed) {
 
 // A person deletes documents from Elasticsearch. Running the events again that made them brings them back, and leaves the
 // other projectors alone.
-func TestReplayBringsDocumentsBack(t *testing.T) {
+func TestFaultDeletedDocumentsReplayed(t *testing.T) {
 	t.Parallel()
+	faults.Cause(t, faults.Fault{
+		ID: "documents-deleted-by-hand", Area: "Sinks", Fault: "Somebody deletes documents from Elasticsearch by hand",
+		Promise: "Running the events again that made them brings them back and leaves the other projectors alone.",
+		Answer:  "`lanternist replay VIEW.search --from TIME`",
+	})
 	in := installShop(t, options{}, small)
 	d := in.start()
 	d.ready()

@@ -20,6 +20,7 @@ import (
 
 	"github.com/lanternist/lanternist/internal/devstack"
 	"github.com/lanternist/lanternist/internal/faultpoint"
+	"github.com/lanternist/lanternist/internal/faults"
 	"github.com/lanternist/lanternist/projectors"
 )
 
@@ -86,15 +87,20 @@ fields:
 // inBothSinks says whether the daemon is killed at each place in each sink, and not in one of them.
 var inBothSinks = os.Getenv("LANTERNIST_E2E_KILLS") == "all"
 
-// TestKilledAtEveryStep kills the daemon at each step of a rebuild and of a rollback, in one of the sinks, or in each of them with
+// TestFaultKilledAtEveryStep kills the daemon at each step of a rebuild and of a rollback, in one of the sinks, or in each of them with
 // LANTERNIST_E2E_KILLS=all. Each time, the next start
 // must find or make one complete live generation, and leave nothing of what was half done.
-func TestKilledAtEveryStep(t *testing.T) {
+func TestFaultKilledAtEveryStep(t *testing.T) {
 	t.Parallel()
 	sections := map[string]string{"search": "search: {mappings: {qty: {type: integer}}}\n", "cache": "cache: {}\n"}
 	for sink, section := range sections {
 		t.Run(sink, func(t *testing.T) {
 			t.Parallel()
+			result := faults.Cause(t, faults.Fault{
+				ID: "killed-at-every-step-" + sink, Area: "Process", Fault: "The daemon is killed at each step of a rebuild and of a rollback in " + sink,
+				Promise: "The next start finds or makes one complete live generation with all its dead letters, and leaves nothing of what was half done.",
+				Answer:  "`lanternist rebuild VIEW` again, if `lanternist status` shows the old generation",
+			})
 			in := install(t, options{tables: []string{"public.parts", "public.makers"}, views: map[string][]byte{"part": []byte(partView + section)}})
 			in.database.Exec(fmt.Sprintf(`
 				CREATE TABLE makers (id int PRIMARY KEY, name text);
@@ -108,7 +114,7 @@ func TestKilledAtEveryStep(t *testing.T) {
 			}
 			k := killing{installation: in, binary: path, sink: sink}
 			k.start("").must(projectors.KindRebuild) // a generation is kept from now on, to be gone back to, and then to be retired
-			k.everywhere()
+			result.Notef("%d kills", k.everywhere())
 		})
 	}
 }
@@ -132,9 +138,8 @@ func (k *killing) start(place string) *killing {
 }
 
 // everywhere kills the daemon at every moment of every kind of change. What starts after a kill has the next place in it.
-func (k *killing) everywhere() {
+func (k *killing) everywhere() (kills int) {
 	k.d.kill()
-	kills := 0
 	for _, kind := range []projectors.Kind{projectors.KindRebuild, projectors.KindRollback} {
 		for _, place := range k.share(kind) {
 			if !strings.HasPrefix(place, "part.") { // a sink's own place: what the last kill left is not removed while it is armed
@@ -162,7 +167,7 @@ func (k *killing) everywhere() {
 	}
 	k.whole()
 	k.d.stop()
-	k.t.Logf("%d kills", kills)
+	return kills
 }
 
 // share are the places of a change at which this installation is killed: those that both sinks have are divided among them.

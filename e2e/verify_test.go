@@ -11,11 +11,17 @@ import (
 	"github.com/redis/go-redis/v9"
 
 	"github.com/lanternist/lanternist/examples/shop"
+	"github.com/lanternist/lanternist/internal/faults"
 	"github.com/lanternist/lanternist/verify"
 )
 
-// TestVerify tampers with documents in both sinks by hand: verify finds exactly those, and mends them.
-func TestVerify(t *testing.T) {
+// TestFaultTamperedDocuments tampers with documents in both sinks by hand: verify finds exactly those, and mends them.
+func TestFaultTamperedDocuments(t *testing.T) {
+	faults.Cause(t, faults.Fault{
+		ID: "documents-tampered-with", Area: "Sinks", Fault: "Somebody changes, deletes and adds documents in Elasticsearch and Redis by hand",
+		Promise: "verify names exactly those, against the mirror and against the source, also under traffic, and mends them.",
+		Answer:  "`lanternist verify VIEW --repair`",
+	})
 	in := installShop(t, options{}, small)
 	const view = "order_summary"
 	// Without a time to live, what is gone from Redis did not expire.

@@ -296,3 +296,20 @@ func TestClosedJournal(t *testing.T) {
 		t.Errorf("second close: %v", err)
 	}
 }
+
+func TestAloneUntilSomebodyElseAppends(t *testing.T) {
+	t.Parallel()
+	j := open(t, t.TempDir(), journal.Config{})
+	for n := range 2 { // empty, and not
+		if err := j.Alone(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		fill(t, j, n+1, n+1)
+	}
+	if err := j.engine.Log.Append(t.Context(), 4, []byte("someone else")); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Alone(t.Context()); !errors.Is(err, journal.ErrFenced) {
+		t.Errorf("with another writer: %v", err)
+	}
+}

@@ -117,6 +117,9 @@ func (r *round) overwrite(ctx context.Context) error {
 
 // put writes documents to the sink, over edits when the round asks for that.
 func (w *worker) put(ctx context.Context, version event.Offset, documents []views.Document) ([]Failure, error) {
+	if err := w.runner.alone.confirm(ctx, w.runner.journal, w.follower.def.Store); err != nil {
+		return nil, err
+	}
 	if o, ok := w.follower.generation.(Overwriter); ok && w.follower.pool.last > version {
 		return o.Overwrite(ctx, version, w.follower.pool.last, documents)
 	}

@@ -46,6 +46,7 @@ type Runner struct {
 	// How large documents are, and batches read from disk.
 	documentSizes, batchSizes sizes
 	shelf                     shelf
+	alone                     alone
 	status                    state
 	oldest                    atomic.Int64 // append time of the batch being processed, in microseconds since 1970; 0 when caught up
 

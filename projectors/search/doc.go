@@ -9,7 +9,8 @@
 //
 // Invariants:
 //   - A write carries the journal offset as an external version (external_gte): an older write changes nothing, and a deleted
-//     document does not come back while index.gc_deletes remembers it.
+//     document does not come back while index.gc_deletes remembers it. Store.Remembers tells package projectors how long that is: nobody
+//     writes who has not been the journal's only writer for that long.
 //   - A document that Elasticsearch refuses is named with the reason. Nothing else of the call is lost by it.
 //   - A reader that asks for an offset (Refresh) sees every write up to it.
 //   - What a reader asks is checked against the view's mapping before Elasticsearch sees it; sizes, clauses and open points in time
