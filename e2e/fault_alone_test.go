@@ -33,7 +33,8 @@ func TestFaultAlone(t *testing.T) {
 	s.judgeJournal(t)
 }
 
-// causeAlone causes one fault, waits until everything is right again while the traffic goes on, and compares everything.
+// causeAlone causes one fault under traffic, waits until everything that was written until its end is right, and compares
+// everything.
 func (s *storm) causeAlone(t *testing.T, k kind, result *faults.Result, random *rand.Rand) {
 	t.Helper()
 	answers := s.answers()
@@ -41,11 +42,10 @@ func (s *storm) causeAlone(t *testing.T, k kind, result *faults.Result, random *
 		t.Fatal(err)
 	}
 	began := time.Now()
-	s.settle(t)
-	result.Recovered(time.Since(began))
 	noise := s.silence()
 	defer noise()
 	s.settle(t)
+	result.Recovered(time.Since(began))
 	s.wrong(t)
 	compared := s.judge(t)
 	s.audit.collect()
