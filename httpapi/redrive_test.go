@@ -144,7 +144,7 @@ func TestFaultBadLetterRequests(t *testing.T) {
 		{http.MethodPost, redrivePath + "?since=2026-02-01T00:00:00Z&until=2026-01-01T00:00:00Z", 422, "after the other"},
 		{http.MethodPost, redrivePath + "?since=yesterday", 422, "since"},
 		{http.MethodPost, redrivePath + "?reason=nothing+like+it", 404, "lanternist deadletters list"},
-		{http.MethodDelete, "/v1/deadletters?class=permanant", 404, "lanternist deadletters list"},
+		{http.MethodDelete, "/v1/deadletters?class=nonsense", 404, "lanternist deadletters list"},
 		{http.MethodPost, "/v1/deadletters/" + gone[0] + "/redrive", 409, "lanternist deadletters discard --projector former.search"},
 		{http.MethodPost, "/v1/deadletters/" + old[0] + "/redrive", 409, "lanternist rebuild --rollback orders"},
 		{http.MethodGet, "/v1/deadletters?cursor=nonsense", 422, "nonsense"},

@@ -35,9 +35,10 @@ func (c *deadlettersWatchCmd) Run(a *app) error {
 			Missed bool   `json:"missed"`
 		}
 		err := client.get(a.ctx, "/v1/deadletters/changes", query, &page)
+		if a.ctx.Err() != nil {
+			return nil //nolint:nilerr // a person has seen enough
+		}
 		switch {
-		case a.ctx.Err() != nil:
-			return nil // a person has seen enough
 		case errors.Is(err, errNoDaemon) && first:
 			return fmt.Errorf("%w; start it with: lanternist run --config %s", err, c.File)
 		case err != nil && first:

@@ -34,6 +34,12 @@ type Config struct {
 	OnRefusal Refusal
 	// MaxAttempts is how often an event is offered that is to be parked. Default 3.
 	MaxAttempts int
+	// HoldEvents is how many events may be held at once, those that were refused and those that wait behind them. When there are more the
+	// projector stops, until some were redriven or discarded. Default 10,000.
+	HoldEvents int
+	// Key is what an event concerns: of two events with the same one the first is handed on first, also when it is refused. "" is
+	// nothing. Default: the row, before and after the change; of a TRUNCATE, and of events of tables without a key, the whole table.
+	Key func(*event.Event) string
 	// Source names the database in the payloads of dead letters.
 	Source event.Source
 }
@@ -48,6 +54,9 @@ const (
 	// Park keeps it as a dead letter and goes on, also with later events of the same row. It is for handlers to whom that
 	// order means nothing.
 	Park
+	// Hold keeps it as a dead letter, and every later event of the same row behind it, until it is redriven or discarded. The events of
+	// other rows go on.
+	Hold
 )
 
 func (c Config) withDefaults() Config {
@@ -56,6 +65,7 @@ func (c Config) withDefaults() Config {
 	set(&c.CheckpointInterval, 250*time.Millisecond)
 	set(&c.StopTimeout, 5*time.Second)
 	set(&c.MaxAttempts, 3)
+	set(&c.HoldEvents, 10_000)
 	return c
 }
 
@@ -72,14 +82,14 @@ func (c Config) validate() error {
 	if c.Name == "" {
 		errs = append(errs, errors.New("projector has no name"))
 	}
-	if c.OnRefusal > Park {
+	if c.OnRefusal > Hold {
 		errs = append(errs, fmt.Errorf("on refusal: there is no way %d", c.OnRefusal))
 	}
 	for _, bound := range []struct {
 		name  string
 		value int64
 	}{
-		{"batch events", int64(c.BatchEvents)}, {"batch bytes", int64(c.BatchBytes)}, {"max attempts", int64(c.MaxAttempts)},
+		{"batch events", int64(c.BatchEvents)}, {"batch bytes", int64(c.BatchBytes)}, {"max attempts", int64(c.MaxAttempts)}, {"hold events", int64(c.HoldEvents)},
 		{"checkpoint interval", int64(c.CheckpointInterval)}, {"stop timeout", int64(c.StopTimeout)},
 	} {
 		if bound.value < 0 {

@@ -15,6 +15,8 @@
 //     handed on.
 //   - Live events and replayed ones never share a call of the handler, and calls never overlap.
 //   - An error repeats the slice, parks the event or stops the projector. Nothing is dropped.
+//   - With Hold, an event is handed on only when every earlier one of its key was taken or given up. What waits is a dead letter of
+//     class waiting, durable before the checkpoint passes it; at Config.HoldEvents of them the projector stops.
 //
 // What the events are sent to, and what they look like there, is the handler's. What classes of errors there are, package
 // projectors says.

@@ -25,6 +25,8 @@ type Parts struct {
 	Journal *journal.Journal
 	Control control.Store // keeps the checkpoint
 	Letters *deadletter.Store
+	// Schemas are what the events are described by. Needed to redrive those that were refused.
+	Schemas journal.Schemas
 	// Mirror tells how far the source is, also while it is idle: the watermark then follows without events. Optional.
 	Mirror Mirror
 }
@@ -44,6 +46,8 @@ type Projector struct {
 	running   atomic.Bool
 	replaying atomic.Bool
 	handling  chan struct{} // holds a token while the handler is called
+	ordering  chan struct{} // holds a token while events are handed on of which some may have to wait for others
+	held      held          // guarded by ordering
 
 	saved   event.Offset // of the checkpoint; of Run's goroutine, as savedAt is
 	savedAt time.Time
@@ -69,12 +73,15 @@ func New(cfg Config, handler Handler, parts Parts, log *slog.Logger) (*Projector
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("projector %q: %w", cfg.Name, err)
 	}
-	if cfg.OnRefusal == Park && parts.Letters == nil {
+	if cfg.OnRefusal != Stop && parts.Letters == nil {
 		return nil, fmt.Errorf("projector %q: there is no place to park events in", cfg.Name)
+	}
+	if cfg.OnRefusal == Hold && parts.Schemas == nil {
+		return nil, fmt.Errorf("projector %q: without schemas, events that are held could not be handed on", cfg.Name)
 	}
 	p := &Projector{
 		cfg: cfg.withDefaults(), handler: handler, parts: parts, log: log.With("projector", cfg.Name),
-		handling: make(chan struct{}, 1), state: projectors.StateStopped,
+		handling: make(chan struct{}, 1), ordering: make(chan struct{}, 1), state: projectors.StateStopped,
 	}
 	parts.Journal.Retain(cfg.Name, 0)
 	return p, nil
@@ -118,8 +125,16 @@ func (p *Projector) run(ctx context.Context) error {
 	p.saved, p.savedAt = from.Offset, time.Now()
 	p.reached(from.Offset, from.LSN)
 	p.parts.Journal.Retain(p.cfg.Name, from.Offset)
+	ctx, ended, err := p.beginHolding(ctx)
+	if err != nil {
+		return err
+	}
+	defer ended()
 	p.enter(projectors.StateRunning, nil)
-	err := p.follow(ctx, NewReader(p.parts.Journal, Span{After: from.Offset, Last: Forever}, p.cfg.Filter))
+	err = p.follow(ctx, NewReader(p.parts.Journal, Span{After: from.Offset, Last: Forever}, p.cfg.Filter))
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, context.Canceled) {
+		err = cause // of what goes on beside
+	}
 	return errors.Join(err, p.saveLast(ctx))
 }
 
