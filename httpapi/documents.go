@@ -194,8 +194,17 @@ func (s *Server) lookupDocuments(ctx context.Context, in *lookupInput) (*lookupO
 }
 
 func decodeLookupCursor(text string) (string, error) {
-	b, err := base64.RawURLEncoding.DecodeString(text)
+	b, err := decodeBase64(text)
 	return string(b), err
+}
+
+// decodeBase64 reads what was encoded here. The package's own decoder leaves line ends out, so that a cursor of nothing else would
+// be the first page's.
+func decodeBase64(text string) ([]byte, error) {
+	if at := strings.IndexAny(text, "\r\n"); at >= 0 {
+		return nil, base64.CorruptInputError(at)
+	}
+	return base64.RawURLEncoding.Strict().DecodeString(text)
 }
 
 // pageSize reads limit=.

@@ -186,7 +186,7 @@ func encodeSearchCursor(pos position, inner string) string {
 }
 
 func decodeSearchCursor(text string) (position, string, error) {
-	raw, err := base64.RawURLEncoding.DecodeString(text)
+	raw, err := decodeBase64(text)
 	if err != nil {
 		return position{}, "", err
 	}

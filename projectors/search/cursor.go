@@ -32,7 +32,12 @@ func (c cursor) encode() (string, error) {
 	return base64.RawURLEncoding.EncodeToString(text), nil
 }
 
-func base64Cursor(text string) ([]byte, error) { return base64.RawURLEncoding.DecodeString(text) }
+func base64Cursor(text string) ([]byte, error) {
+	if at := strings.IndexAny(text, "\r\n"); at >= 0 { // which the decoder leaves out
+		return nil, base64.CorruptInputError(at)
+	}
+	return base64.RawURLEncoding.Strict().DecodeString(text)
+}
 
 // readCursor reads what is in a cursor, and checks none of it.
 func readCursor(text string) (c cursor, err error) {
