@@ -109,7 +109,7 @@ func (s *pebbleStore) listAfter(ctx context.Context, prefix, after string, visit
 	return s.iterate(ctx, prefix, after, func(iter *pebble.Iterator) error {
 		value, err := iter.ValueAndErr()
 		if err != nil {
-			return fmt.Errorf("list control %q: %w", prefix, err)
+			return fmt.Errorf("list control %q: %w", prefix, damaged(err))
 		}
 		return visit(string(iter.Key()), value)
 	})
@@ -154,7 +154,7 @@ func iterate(ctx context.Context, snapshot *pebble.Snapshot, prefix, after strin
 		}
 	}
 	if err := iter.Close(); err != nil {
-		return fmt.Errorf("list control %q: %w", prefix, err)
+		return fmt.Errorf("list control %q: %w", prefix, damaged(err))
 	}
 	return nil
 }

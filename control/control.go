@@ -24,6 +24,8 @@ var (
 	ErrLocked = errors.New("control store is locked")
 	// ErrTooLarge means that a key or a value is over the bound.
 	ErrTooLarge = errors.New("control entry is too large")
+	// ErrDamaged means that the store's files are not as they were written.
+	ErrDamaged = errors.New("control store is damaged")
 	// ErrClosed means that the store has been closed.
 	ErrClosed = errors.New("control store is closed")
 )

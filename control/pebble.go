@@ -49,9 +49,16 @@ func openPebble(dir string, files vfs.FS, log *slog.Logger) (Store, error) {
 		Logger:       pebbleLogger{log.With("dir", dir)},
 		MemTableSize: 1 << 20,
 		CacheSize:    1 << 20,
+		// Since this format the end of the log tells a torn write from damage to what was synced.
+		FormatMajorVersion: pebble.FormatWALSyncChunks,
+		EventListener: &pebble.EventListener{
+			DataCorruption: func(info pebble.DataCorruptionInfo) {
+				log.Error("control store is damaged", "file", info.Path, "error", info.Details) // the reader gets an error, too
+			},
+		},
 	})
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("open control store %s: %w", dir, err), lock.Close())
+		return nil, errors.Join(fmt.Errorf("open control store %s: %w", dir, damaged(err)), lock.Close())
 	}
 	// The database holds the lock now; this gives up our share of it.
 	if err := lock.Close(); err != nil {
@@ -88,7 +95,7 @@ func (s *pebbleStore) Get(ctx context.Context, key string) ([]byte, bool, error)
 		return nil, false, nil
 	}
 	if err != nil {
-		return nil, false, fmt.Errorf("get control %q: %w", key, err)
+		return nil, false, fmt.Errorf("get control %q: %w", key, damaged(err))
 	}
 	out := append([]byte{}, value...)
 	if err := closer.Close(); err != nil {
@@ -153,7 +160,8 @@ func (s *pebbleStore) Close() error {
 	if s.db == nil {
 		return nil
 	}
-	err := s.db.Close()
+	// What is only in the log would be forgotten if that were cut, and nothing could tell.
+	err := errors.Join(s.db.Flush(), s.db.Close())
 	s.db = nil
 	if err != nil {
 		return fmt.Errorf("close control store %s: %w", s.dir, err)

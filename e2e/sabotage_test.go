@@ -71,7 +71,7 @@ type saboteur struct {
 }
 
 // newSaboteur makes an installation. source may put something between daemon and database.
-func newSaboteur(t *testing.T, off []sabotage.Safeguard, source func(*devstack.Database) string) *saboteur {
+func newSaboteur(t *testing.T, off []sabotage.Safeguard, source func(*devstack.Database) string, more ...string) *saboteur {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("needs real services; run without -short")
@@ -79,7 +79,7 @@ func newSaboteur(t *testing.T, off []sabotage.Safeguard, source func(*devstack.D
 	database := devstack.Postgres(t)
 	database.Exec(booksSchema)
 	o := options{database: database, tables: []string{"public.shelves", "public.books"},
-		views: map[string][]byte{"book": []byte(bookView), "shelf": []byte(shelfView)}}
+		views: map[string][]byte{"book": []byte(bookView), "shelf": []byte(shelfView)}, more: strings.Join(more, "\n")}
 	if source != nil {
 		o.source = source(database)
 	}

@@ -26,7 +26,7 @@ func (m *Mirror) prepareFiles() error {
 	if err := m.cfg.fs.MkdirAll(m.filesDir, 0o755); err != nil {
 		return fmt.Errorf("create folder for loading: %w", err)
 	}
-	opts := m.cfg.options(m.log)
+	opts := m.cfg.options(m.damage, m.log)
 	opts.EnsureDefaults()
 	m.fileOptions = opts.MakeWriterOptions(0, m.db.TableFormat())
 	return nil

@@ -55,7 +55,7 @@ func (c Config) withDefaults() Config {
 }
 
 // options are Pebble's, for few large writers and many point reads.
-func (c Config) options(log *slog.Logger) *pebble.Options {
+func (c Config) options(damage *damage, log *slog.Logger) *pebble.Options {
 	opts := &pebble.Options{
 		FS:                          c.fs,
 		CacheSize:                   c.CacheSize,
@@ -71,6 +71,7 @@ func (c Config) options(log *slog.Logger) *pebble.Options {
 		CompactionConcurrencyRange:  func() (int, int) { return 1, 2 },
 		Logger:                      pebbleLog{log},
 		EventListener: &pebble.EventListener{
+			DataCorruption:  damage.note,
 			BackgroundError: func(err error) { log.Error("mirror background work did not succeed", "err", err) },
 		},
 	}
@@ -86,7 +87,7 @@ func (c Config) options(log *slog.Logger) *pebble.Options {
 }
 
 // openDB locks the folder and opens the database.
-func openDB(cfg Config, log *slog.Logger) (*pebble.DB, *pebble.Lock, error) {
+func openDB(cfg Config, damage *damage, log *slog.Logger) (*pebble.DB, *pebble.Lock, error) {
 	if err := cfg.fs.MkdirAll(cfg.Dir, 0o755); err != nil {
 		return nil, nil, fmt.Errorf("create mirror folder %s: %w", cfg.Dir, err)
 	}
@@ -97,11 +98,11 @@ func openDB(cfg Config, log *slog.Logger) (*pebble.DB, *pebble.Lock, error) {
 		}
 		return nil, nil, fmt.Errorf("lock mirror folder %s: %w", cfg.Dir, err)
 	}
-	opts := cfg.options(log)
+	opts := cfg.options(damage, log)
 	opts.Lock = lock
 	db, err := pebble.Open(cfg.Dir, opts)
 	if err != nil {
-		return nil, nil, errors.Join(fmt.Errorf("open mirror %s: %w", cfg.Dir, err), lock.Close())
+		return nil, nil, errors.Join(fmt.Errorf("open mirror %s: %w", cfg.Dir, damagedAtOpen(err)), lock.Close())
 	}
 	return db, lock, nil
 }

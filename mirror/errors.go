@@ -36,6 +36,8 @@ var (
 	ErrDone = errors.New("batch is over")
 	// ErrUnknownSchema: a stored row's schema is not in the registry.
 	ErrUnknownSchema = errors.New("schema is not registered")
+	// ErrDamaged: files of the mirror are not as they were written. The tables must be loaded again, into a new folder.
+	ErrDamaged = errors.New("mirror is damaged")
 	// ErrCorrupt: stored bytes are not what the mirror writes.
 	ErrCorrupt = errors.New("corrupt mirror record")
 )

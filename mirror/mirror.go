@@ -42,6 +42,8 @@ type Mirror struct {
 	pos     position
 	changed chan struct{} // closed when the progress changes
 
+	damage *damage
+
 	durable atomic.Uint64 // offset that has surely been persisted
 
 	filesDir    string // of files that are loaded (bulkfile.go)
@@ -52,16 +54,17 @@ type Mirror struct {
 // Open opens the mirror in cfg.Dir, or begins a new one. It returns ErrLocked when the folder is in use.
 func Open(cfg Config, schemas Schemas, log *slog.Logger) (*Mirror, error) {
 	cfg = cfg.withDefaults()
-	db, lock, err := openDB(cfg, log)
+	damage := newDamage()
+	db, lock, err := openDB(cfg, damage, log)
 	if err != nil {
 		return nil, err
 	}
 	m := &Mirror{
-		cfg: cfg, schemas: schemas, log: log, db: db, lock: lock,
+		cfg: cfg, schemas: schemas, log: log, db: db, lock: lock, damage: damage,
 		tables: map[uint32]*table{}, changed: make(chan struct{}), ensuring: make(chan struct{}, 1),
 	}
 	if err := m.restore(); err != nil {
-		return nil, errors.Join(fmt.Errorf("open mirror %s: %w", cfg.Dir, err), db.Close(), lock.Close())
+		return nil, errors.Join(fmt.Errorf("open mirror %s: %w", cfg.Dir, damagedAtOpen(err)), db.Close(), lock.Close())
 	}
 	return m, nil
 }

@@ -58,7 +58,7 @@ func (c *runCmd) once(a *app, cfg *config.Config, log *slog.Logger) error {
 		if a.ctx.Err() != nil {
 			return nil // a person stopped it while it was starting
 		}
-		return err
+		return explainDamage(cfg, err)
 	}
 	daemon, err := newDaemon(d)
 	if err != nil {
@@ -67,7 +67,7 @@ func (c *runCmd) once(a *app, cfg *config.Config, log *slog.Logger) error {
 	defer daemon.listenForHangUp(a.ctx)()
 	bar := a.logProgress(log, "load tables", "rows")
 	err = daemon.run(a.ctx, bar)
-	return errors.Join(err, daemon.closeUnlessStuck())
+	return errors.Join(explainDamage(cfg, err), daemon.closeUnlessStuck())
 }
 
 // daemon is a deployment that moves.
@@ -222,6 +222,7 @@ func (n *daemon) runIngest(ctx context.Context, bar *progress) error {
 	g.Go(func() error { return n.tables.Start(ctx) })
 	g.Go(func() error { return n.maintain(ctx) })
 	g.Go(func() error { return n.slots.run(ctx, n.sourceConfig(), n.warnOfHolder) })
+	g.Go(func() error { return n.mirror.Watch(ctx) })
 	g.Go(func() error { return n.runArchive(ctx) })
 	g.Go(func() error { return n.runPast(ctx) })
 	g.Go(func() error { return n.tidy(ctx) })

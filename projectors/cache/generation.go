@@ -55,7 +55,7 @@ func (g *generation) Checkpoint(ctx context.Context) (projectors.Checkpoint, boo
 		return cp, false, nil
 	}
 	if err := json.Unmarshal([]byte(text), &cp); err != nil {
-		return cp, false, g.store.classify("read checkpoint", fmt.Errorf("generation %d: %w", g.number, err))
+		return cp, false, projectors.Fatalf("rebuild the view", "checkpoint of generation %d of %s cannot be read: %.200s", g.number, g.store.view, text)
 	}
 	return cp, true, nil
 }
