@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/url"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"go.yaml.in/yaml/v3"
 
@@ -64,12 +66,10 @@ func Load(file string) (*Config, error) {
 func Parse(file string, data []byte, env func(string) (string, bool)) (*Config, error) {
 	p := parser{file: file, env: env, lines: map[string]int{}}
 	c := &Config{File: file, Dir: filepath.Dir(file), lines: p.lines}
-	var doc yaml.Node
-	if err := yaml.NewDecoder(bytes.NewReader(data)).Decode(&doc); err != nil {
-		p.yaml(err)
+	root := p.document(data)
+	if root == nil {
 		return nil, p.problems
 	}
-	root := doc.Content[0]
 	p.walk(root, reflect.TypeFor[Config](), "")
 	if err := root.Decode(c); err != nil {
 		p.yaml(err)
@@ -81,6 +81,46 @@ func Parse(file string, data []byte, env func(string) (string, bool)) (*Config, 
 		return c, p.problems
 	}
 	return c, nil
+}
+
+// document is the file's only document, a mapping; nil when there is no such thing.
+func (p *parser) document(data []byte) *yaml.Node {
+	if at := invalidUTF8(data); at >= 0 {
+		p.add(1+bytes.Count(data[:at], []byte("\n")), "the file is not UTF-8: byte %d is %#02x", at, data[at])
+		return nil
+	}
+	var doc, more yaml.Node
+	decoder := yaml.NewDecoder(bytes.NewReader(data))
+	switch err := decoder.Decode(&doc); {
+	case errors.Is(err, io.EOF):
+		p.add(0, "the file is empty; lanternist init writes one to begin with")
+		return nil
+	case err != nil:
+		p.yaml(err)
+		return nil
+	}
+	root := doc.Content[0]
+	if root.Kind != yaml.MappingNode && root.Tag != "!!null" {
+		p.add(root.Line, "want settings by their names, such as source: and views:, and not a list or a text")
+		return nil
+	}
+	if err := decoder.Decode(&more); !errors.Is(err, io.EOF) {
+		p.add(more.Line, "a second document begins here; all settings belong into the first")
+		return nil
+	}
+	return root
+}
+
+// invalidUTF8 is the place of the first byte that is not UTF-8, or -1.
+func invalidUTF8(data []byte) int {
+	for at := 0; at < len(data); {
+		r, size := utf8.DecodeRune(data[at:])
+		if r == utf8.RuneError && size == 1 {
+			return at
+		}
+		at += size
+	}
+	return -1
 }
 
 type parser struct {
@@ -204,6 +244,10 @@ func (p *parser) resolve(n *yaml.Node, t reflect.Type, path string) {
 				p.add(n.Line, "%s: %v", path, err)
 			}
 			return strings.TrimRight(string(data), "\r\n")
+		}
+		if name == "" {
+			p.add(n.Line, "%s: ${} names no variable; write ${NAME}, or ${file:/path}", path)
+			return ""
 		}
 		value, ok := p.env(name)
 		if !ok {
