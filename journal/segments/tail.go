@@ -36,7 +36,7 @@ func (m *metaStore) CommitState(state types.PersistentState) error {
 
 // Load implements types.MetaStore.
 func (m *metaStore) Load(dir string) (types.PersistentState, error) {
-	state, err := m.BoltMetaDB.Load(dir)
+	state, err := m.load(dir)
 	if err != nil || len(state.Segments) == 0 {
 		return state, err
 	}
@@ -60,6 +60,45 @@ func (m *metaStore) Load(dir string) (types.PersistentState, error) {
 		return state, nil
 	}
 	return m.rotate(state, end)
+}
+
+// load reads the metadata. The WAL removes segment files that it knows nothing of, so metadata that is gone or unreadable is
+// an error as long as there is a segment file; else it is begun anew: a crash may have come while it was being made.
+func (m *metaStore) load(dir string) (types.PersistentState, error) {
+	path := filepath.Join(dir, metadb.FileName)
+	files, err := segmentFiles(dir)
+	if err != nil {
+		return types.PersistentState{}, err
+	}
+	state, err := m.read(dir)
+	if err != nil && len(files) == 0 && errors.Is(err, journal.ErrCorrupt) {
+		if closing := m.Close(); closing != nil && !errors.Is(closing, metadb.ErrUnintialized) {
+			return state, closing
+		}
+		if err := os.Remove(path); err != nil {
+			return state, err
+		}
+		m.BoltMetaDB = metadb.BoltMetaDB{}
+		state, err = m.read(dir)
+	}
+	if err == nil && len(state.Segments) == 0 && len(files) > 0 {
+		err = fmt.Errorf("%w: %s knows of no segments, but there are %d, from batch %d on; nothing has been changed", journal.ErrCorrupt, path, len(files), files[0].base)
+	}
+	return state, err
+}
+
+// read reads the metadata. It may be a file in which nothing is where it should be, which makes its reader panic.
+func (m *metaStore) read(dir string) (state types.PersistentState, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %s cannot be read: %v", journal.ErrCorrupt, filepath.Join(dir, metadb.FileName), p)
+		}
+	}()
+	state, err = m.BoltMetaDB.Load(dir)
+	if err != nil && !errors.As(err, new(*fs.PathError)) {
+		err = fmt.Errorf("%w: %w", journal.ErrCorrupt, err)
+	}
+	return state, err
 }
 
 // rotate finishes what a crash interrupted: the last segment has been closed with an index and synced, but the
