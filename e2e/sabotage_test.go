@@ -68,6 +68,7 @@ type saboteur struct {
 	binary string
 	off    []sabotage.Safeguard
 	holds  string // folder of the places to be held at
+	last   *daemon
 }
 
 // newSaboteur makes an installation. source may put something between daemon and database.
@@ -96,7 +97,8 @@ func (s *saboteur) start() *daemon {
 	for _, name := range s.off {
 		names = append(names, string(name))
 	}
-	return s.startBinary(s.binary, sabotage.Variable+"="+strings.Join(names, ","), faultpoint.VariableHold+"="+s.holds)
+	s.last = s.startBinary(s.binary, sabotage.Variable+"="+strings.Join(names, ","), faultpoint.VariableHold+"="+s.holds)
+	return s.last
 }
 
 // running is a daemon that serves its views.
