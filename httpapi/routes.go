@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"net/http"
+	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
 	"github.com/danielgtaylor/huma/v2/adapters/humago"
@@ -40,7 +41,7 @@ func (s *Server) routes(gatherer prometheus.Gatherer) http.Handler {
 	s.registerJobs(api)
 	s.registerHealth(api)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{}))
-	mux.HandleFunc("/", s.notFound)
+	mux.HandleFunc("/", notFound(mux))
 	return s.guard(mux)
 }
 
@@ -82,6 +83,23 @@ func (s *Server) view(name string) (*View, error) {
 	return v, nil
 }
 
-func (s *Server) notFound(w http.ResponseWriter, r *http.Request) {
-	writeProblem(w, problem(http.StatusNotFound, "there is nothing at %s; see /openapi.json", r.URL.Path))
+// notFound answers what no route is for, and tells a path that is there for other methods from one that is not.
+func notFound(mux *http.ServeMux) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		var allowed []string
+		for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
+			other := &http.Request{Method: method, URL: r.URL, Host: r.Host}
+			if _, pattern := mux.Handler(other); pattern != "" && pattern != "/" {
+				allowed = append(allowed, method)
+			}
+		}
+		if len(allowed) == 0 {
+			writeProblem(w, problem(http.StatusNotFound, "there is nothing at %s; see /openapi.json", r.URL.Path))
+			return
+		}
+		list := strings.Join(allowed, ", ")
+		p := problem(http.StatusMethodNotAllowed, "%s takes %s, and not %s", r.URL.Path, list, r.Method)
+		p.headers.Set("Allow", list)
+		writeProblem(w, p)
+	}
 }
