@@ -23,6 +23,28 @@ type definition struct {
 	Definition
 	hash   string
 	tables map[uint32]bool // that the view depends on
+	// composers are those that no worker uses. There are many workers, and most have nothing to do most of the time: the garbage
+	// collector may have the memory of theirs.
+	composers sync.Pool
+}
+
+// composer is one that nobody uses. giveBack should follow.
+func (d *definition) composer() *views.Composer {
+	if c, ok := d.composers.Get().(*views.Composer); ok {
+		return c
+	}
+	return d.View.Composer()
+}
+
+// keepComposer is up to how many bytes of documents, that it had composed at once, a composer is used again.
+const keepComposer = 1 << 20
+
+// giveBack takes a composer that had composed so many bytes at once.
+func (d *definition) giveBack(c *views.Composer, bytes int) {
+	if bytes <= keepComposer {
+		c.Reset()
+		d.composers.Put(c)
+	}
 }
 
 func define(d Definition) *definition {

@@ -18,8 +18,11 @@ import (
 var ErrDifferent = errors.New("the new generation is not what the definition yields")
 
 const (
-	verifyBatch = 100 // documents read back at once
-	verifyShown = 5   // differences that are named
+	verifyBatch = 100     // documents read back at once, at most
+	verifyBytes = 1 << 20 // and how large they are together, but for the last of them
+	// verifyWeight is how many times its size a document takes that is compared: composed, in an answer, taken from it, and decoded.
+	verifyWeight = 8
+	verifyShown  = 5 // differences that are named
 )
 
 // verify compares a sample of the documents, and how many there are, with what the definition yields at one point: it takes
@@ -141,13 +144,22 @@ func (v *verification) sample(ctx context.Context) error {
 	return nil
 }
 
-// compare reads documents back.
+// compare reads documents back, a few at a time.
 func (v *verification) compare(ctx context.Context, keys [][]byte) error {
 	if len(keys) == 0 {
 		return context.Cause(ctx)
 	}
+	known := &v.f.runner.documentSizes
+	most := min(known.expect(len(keys)), verifyBytes+known.largest.Load())
+	held, err := v.f.runner.cfg.Memory.documents.reserve(ctx, verifyWeight*most)
+	if err != nil {
+		return err
+	}
+	defer held.release()
 	defer v.composer.Reset()
-	ids, want := make([]string, 0, len(keys)), make([][]byte, 0, len(keys))
+	var ids []string
+	var want [][]byte
+	bytes := 0
 	for _, key := range keys {
 		id := v.f.def.View.ID(key)
 		_, parked, err := v.f.runner.letters.Parked(ctx, v.f.letters.name, id)
@@ -162,7 +174,20 @@ func (v *verification) compare(ctx context.Context, keys [][]byte) error {
 			return fmt.Errorf("compose %s: %w", id, err)
 		}
 		ids, want = append(ids, id), append(want, document.Body)
+		if bytes += len(document.Body); bytes < verifyBytes {
+			continue
+		}
+		if err := v.readBack(ctx, ids, want); err != nil {
+			return err
+		}
+		v.composer.Reset()
+		ids, want, bytes = ids[:0], want[:0], 0
 	}
+	return v.readBack(ctx, ids, want)
+}
+
+// readBack compares documents with what the sink holds.
+func (v *verification) readBack(ctx context.Context, ids []string, want [][]byte) error {
 	if len(ids) == 0 {
 		return nil
 	}

@@ -21,7 +21,7 @@ var errStalled = errors.New("sink stalled")
 type worker struct {
 	runner     *Runner
 	follower   *follower
-	composer   *views.Composer
+	composer   *views.Composer // nil between pieces
 	repetition *repetition
 
 	piece     piece
@@ -36,7 +36,7 @@ type worker struct {
 func (f *follower) newWorker() *worker {
 	r := f.runner
 	return &worker{
-		runner: r, follower: f, composer: f.def.View.Composer(), repetition: r.repetition(),
+		runner: r, follower: f, repetition: r.repetition(),
 		piece: piece{limit: r.cfg.PieceDocuments}, attempts: map[string]int{},
 	}
 }
@@ -50,6 +50,7 @@ func (w *worker) process(ctx context.Context, snapshot *mirror.Snapshot, version
 	if err := w.reserve(ctx); err != nil {
 		return err
 	}
+	w.composer = w.follower.def.composer()
 	defer w.release()
 	for i := range w.piece.ends {
 		if err := w.compose(ctx, snapshot, version, w.piece.key(i)); err != nil {
@@ -83,16 +84,17 @@ func (w *worker) reserve(ctx context.Context) (err error) {
 	return err
 }
 
-// keepComposer is up to how many bytes of documents in flight a composer keeps its memory for the next piece: there are many.
-const keepComposer = 256 << 10
+// keepDocuments is how many documents a worker keeps room for.
+const keepDocuments = 100
 
 // release gives the memory of the piece back.
 func (w *worker) release() {
 	w.discard()
-	if w.most > keepComposer {
-		w.composer, w.documents = w.follower.def.View.Composer(), nil
+	w.follower.def.giveBack(w.composer, w.most)
+	w.composer, w.most = nil, 0
+	if cap(w.documents) > keepDocuments {
+		w.documents = nil
 	}
-	w.most = 0
 	w.memory.release()
 }
 
