@@ -169,6 +169,8 @@ func (p *eventsPage) wait(ctx context.Context) bool {
 	if !time.Now().Before(p.until) {
 		return false
 	}
+	ctx, drained := p.server.untilDrained(ctx)
+	defer drained()
 	ctx, cancel := context.WithDeadline(ctx, p.until)
 	defer cancel()
 	return p.reader.Wait(ctx) == nil // another error comes again when it is read

@@ -85,6 +85,8 @@ type Server struct {
 	transactions resolver
 	follower     *transactions // the same, when it reads the journal
 	waiters      chan struct{}
+	ending       context.Context // ends when the server begins to stop: what is waited for will not come
+	end          context.CancelCauseFunc
 	metrics      *metrics
 	jobs         *jobs
 	watch        watch
@@ -116,6 +118,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Server, error) {
 		asof: parts.AsOf, keeper: parts.Checkpoints, changes: parts.Changes, alert: parts.Alert, started: time.Now(),
 		waitingDisks: parts.Disks, slotStatus: parts.Slot,
 	}
+	s.ending, s.end = context.WithCancelCause(context.Background())
 	s.change(func(*viewSet) {}) // none is a set, too
 	for _, v := range parts.Views {
 		if err := s.PutView(v); err != nil {
@@ -186,8 +189,26 @@ func (s *Server) Run(ctx context.Context) error {
 	return context.Cause(ctx)
 }
 
+// errEnding is the cause of the end of a request that waited when the server began to stop.
+var errEnding = errors.New("the daemon is stopping")
+
+// Drain has requests that wait, for a token or for events, answered at once: nothing comes any more. Others go on. It may be
+// called before the context of Run ends.
+func (s *Server) Drain() { s.end(errEnding) }
+
+// untilDrained is a context that also ends when the server is drained.
+func (s *Server) untilDrained(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(s.ending, func() { cancel(errEnding) })
+	return ctx, func() {
+		stop()
+		cancel(nil)
+	}
+}
+
 // shutdown lets requests in flight end, and then ends them.
 func (s *Server) shutdown(server *http.Server) error {
+	s.Drain()
 	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.StopTimeout)
 	defer cancel()
 	err := server.Shutdown(ctx)

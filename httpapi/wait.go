@@ -50,6 +50,8 @@ func (s *Server) reach(ctx context.Context, p Projector, f Freshness, minVersion
 		progress, _ := p.Watermark()
 		return s.position(p, progress), nil
 	}
+	ctx, drained := s.untilDrained(ctx)
+	defer drained()
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	want := goal{offset: minVersion}
@@ -142,6 +144,8 @@ func (s *Server) waitProblem(ctx context.Context, p Projector, want goal, pos po
 	switch {
 	case errors.Is(err, errBusy):
 		problemOf = problem(http.StatusServiceUnavailable, "%d requests are waiting already", s.cfg.MaxWaiters)
+	case errors.Is(err, errEnding):
+		problemOf = problem(http.StatusServiceUnavailable, "the daemon is stopping")
 	case ctx.Err() != nil && !errors.Is(err, context.DeadlineExceeded):
 		problemOf = problem(statusClientGone, "the client has gone")
 	case status.State == projectors.StateStopped:

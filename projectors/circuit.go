@@ -295,7 +295,8 @@ func (c *Circuit) wasRead(probe bool, err error) {
 	if probe {
 		c.reads.probing = false
 	}
-	if errors.Is(err, ErrUnanswered) {
+	// A reader whose time is over has often waited for what another one had asked for.
+	if errors.Is(err, ErrUnanswered) || errors.Is(err, context.DeadlineExceeded) {
 		c.reads.failed(err, probe, c.failuresMax)
 		return
 	}

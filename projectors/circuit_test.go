@@ -131,7 +131,7 @@ func TestCircuitForReaders(t *testing.T) {
 		}
 		fail(nil)
 		_ = read(away)
-		_ = read(away)
+		_ = read(fmt.Errorf("wait for a refresh: %w", context.DeadlineExceeded))
 		if s := c.Status(); s.State != CircuitClosed || s.Reads != CircuitOpen || s.Error == "" {
 			t.Fatalf("readers find a dead sink: %+v", s)
 		}

@@ -109,7 +109,9 @@ func (f *follower) rest() {
 func (f *follower) stop(ctx context.Context, save bool) {
 	f.rest()
 	f.pool.over()
-	if save {
+	if save && !f.runner.cfg.Circuit.closed() {
+		f.runner.log.Warn("last checkpoint not saved, for the sink does not take it; what came after it will be applied again", "generation", f.info.Number)
+	} else if save {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), f.runner.cfg.StopTimeout)
 		defer cancel()
 		if err := f.saver.last(ctx); err != nil {

@@ -21,12 +21,12 @@ type saver struct {
 	mu       sync.Mutex
 	kept     event.Offset // of the checkpoint that the sink has, as far as is known
 	wanted   Checkpoint
-	events   uint64 // passed when wanted was offered
-	unsaved  bool   // wanted is not saved
-	moved    bool   // the promise of wanted is not saved
-	wrote    bool   // documents were written since the last save
-	at       time.Time
-	atEvents uint64 // passed at the last save
+	events   uint64    // passed when wanted was offered
+	unsaved  bool      // wanted is not saved
+	moved    bool      // the promise of wanted is not saved
+	wrote    bool      // documents were written since the last save
+	at       time.Time // of the last save, by the monotonic clock
+	atEvents uint64    // passed at the last save
 }
 
 // newSaver begins with the checkpoint that the sink has.
@@ -109,7 +109,8 @@ func (s *saver) save(ctx context.Context) error {
 		wrote := s.wrote
 		s.wrote = false
 		s.mu.Unlock()
-		cp.Time = time.Now().UTC()
+		now := time.Now()
+		cp.Time = now.UTC() // without the monotonic clock: by the wall clock alone, one that is set back would hold checkpoints back
 		faultpoint.Hit(s.runner.cfg.Name, "checkpoint", "saving")
 		err := s.generation.SaveCheckpoint(ctx, cp)
 		faultpoint.Hit(s.runner.cfg.Name, "checkpoint", "saved")
@@ -119,7 +120,7 @@ func (s *saver) save(ctx context.Context) error {
 			s.wrote = s.wrote || wrote
 			return err
 		}
-		s.at, s.atEvents, s.kept = cp.Time, events, cp.Offset
+		s.at, s.atEvents, s.kept = now, events, cp.Offset
 		s.unsaved = s.wanted.Offset != cp.Offset || s.wanted.Round != cp.Round || s.wanted.Served != cp.Served
 		s.moved = s.wanted.LSN != cp.LSN
 		s.saved(cp)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/lanternist/lanternist/cdc"
 	"github.com/lanternist/lanternist/config"
@@ -174,12 +175,19 @@ func (d *deployment) sourceConfig() cdc.Config {
 	return source
 }
 
+// closeSearch bounds the closing of what the cluster holds open for readers.
+const closeSearch = 3 * time.Second
+
 func (d *deployment) openSinks() (err error) {
 	if d.search, err = searchClient(d.cfg, d.shared.search.circuit); err != nil {
 		return err
 	}
 	if d.search != nil {
-		d.onClose(func() error { return d.search.Close(context.Background()) })
+		d.onClose(func() error {
+			ctx, cancel := context.WithTimeout(context.Background(), closeSearch)
+			defer cancel()
+			return d.search.Close(ctx)
+		})
 	}
 	if d.cache, err = cacheClient(d.cfg, d.shared.cache.circuit, d.log); err != nil {
 		return err

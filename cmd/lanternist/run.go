@@ -20,11 +20,16 @@ import (
 
 // How long each stage may take to stop, in the order in which they stop.
 const (
-	stopIngest     = 15 * time.Second
-	stopProjectors = 15 * time.Second // to apply what has been journaled and to write checkpoints
+	stopIngest     = 15 * time.Second // to end what is being received, journaled, loaded and archived
+	stopDrain      = 5 * time.Second  // to apply what has been journaled
+	stopProjectors = 15 * time.Second // to end what is being written, and to save checkpoints
 	stopHTTP       = 10 * time.Second
 	stopFull       = time.Second // for ingest while a disk is full: it stands still, and is safe where it stands
 )
+
+// errStuck is what a stage ends with that did not stop in time. What it uses must not be closed then: everything durable is so
+// without being closed.
+var errStuck = errors.New("did not stop in time")
 
 // maintenanceEvery is how often the journal is trimmed and told what the mirror still needs.
 const maintenanceEvery = 15 * time.Second
@@ -39,7 +44,7 @@ func (c *runCmd) Run(a *app) error {
 	if err != nil {
 		return err
 	}
-	boundMemory()
+	boundMemory(cfg)
 	log := a.logger(cfg.Log)
 	for {
 		err := c.once(a, cfg, log)
@@ -67,6 +72,9 @@ func (c *runCmd) once(a *app, cfg *config.Config, log *slog.Logger) error {
 	defer daemon.listenForHangUp(a.ctx)()
 	bar := a.logProgress(log, "load tables", "rows")
 	err = daemon.run(a.ctx, bar)
+	if errors.Is(err, errStuck) {
+		return err
+	}
 	return errors.Join(explainDamage(cfg, err), daemon.closeUnlessStuck())
 }
 
@@ -117,7 +125,8 @@ func (n *daemon) maxBatch() int {
 }
 
 // run moves everything until ctx ends or a part cannot go on, then stops in the order of the path: receiving,
-// journal and mirror first, then the projectors with what has been journaled, then the API.
+// journal and mirror first, then the projectors with what has been journaled and their checkpoints, then the API. Requests that wait are
+// answered at once. A stage that does not stop in time is left behind, and said.
 func (n *daemon) run(ctx context.Context, bar *progress) error {
 	failed := make(chan error, 3)
 	api := start(failed, n.api.Run)
@@ -144,10 +153,11 @@ func (n *daemon) run(ctx context.Context, bar *progress) error {
 	if len(n.disks.waiting()) > 0 {
 		patience = stopFull
 	}
-	err := errors.Join(cause, ingesting.stop("ingest", patience))
+	err := errors.Join(cause, n.stopped("receiving", ingesting, patience))
 	n.noteStop()
 	n.drain()
-	err = errors.Join(err, projecting.stop("projectors", stopProjectors), api.stop("api", stopHTTP))
+	n.api.Drain()
+	err = errors.Join(err, n.stopped("projectors", projecting, stopProjectors), n.stopped("api", api, stopHTTP))
 	if err == nil {
 		n.log.Info("stopped")
 	}
@@ -164,6 +174,18 @@ func (n *daemon) noteStop() {
 	if err := n.saveIdentity(ctx); err != nil {
 		n.log.Warn("identity not written", "error", err)
 	}
+}
+
+// stopped stops a stage.
+func (n *daemon) stopped(name string, s *stage, limit time.Duration) error {
+	began := time.Now()
+	err := s.stop(name, limit)
+	if took := time.Since(began).Round(time.Millisecond); errors.Is(err, errStuck) {
+		n.log.Error(name+" not stopped", "after", took)
+	} else {
+		n.log.Info(name+" stopped", "took", took)
+	}
+	return err
 }
 
 // errStop is the cause of a context that a stage is stopped by.
@@ -203,7 +225,7 @@ func (s *stage) stop(name string, limit time.Duration) error {
 	case err := <-s.done:
 		return err
 	case <-time.After(limit):
-		return fmt.Errorf("%s did not stop within %v", name, limit)
+		return fmt.Errorf("%s %w (%v)", name, errStuck, limit)
 	}
 }
 
@@ -293,10 +315,14 @@ func (n *daemon) warnOfHolder(h *cdc.SlotHolder, retained uint64) {
 
 // drain gives the projectors a moment to apply what has been journaled, so that the next start has little to do.
 func (n *daemon) drain() {
-	ctx, cancel := context.WithTimeout(context.Background(), stopProjectors/3)
+	ctx, cancel := context.WithTimeout(context.Background(), stopDrain)
 	defer cancel()
 	head, _ := n.mirror.Progress()
 	for _, r := range n.runners.list() {
+		if n.shared.of(r.sink).circuit.Status().State != projectors.CircuitClosed {
+			n.log.Warn("projector is behind while stopping: its sink does not take writes", "projector", r.Name())
+			continue
+		}
 		if s := r.Status(); s.State == projectors.StateRunning {
 			if _, err := r.Wait(ctx, head.LSN); err != nil {
 				n.log.Warn("projector is behind while stopping", "projector", r.Name(), "until", head.LSN.String())

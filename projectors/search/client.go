@@ -36,6 +36,8 @@ type Client struct {
 	buffers   sync.Pool     // *chunk
 	cursors   *cursorSet
 	refreshes sync.WaitGroup
+	life      context.Context // of refreshes, which several requests wait for
+	end       context.CancelFunc
 	closing   sync.Once
 	closed    error // what Close returned
 }
@@ -77,6 +79,7 @@ func NewClient(cfg Config) (*Client, error) {
 		urls[i], names[i] = u.String(), (&url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path}).String()
 	}
 	c.nodes = strings.Join(names, ", ")
+	c.life, c.end = context.WithCancel(context.Background())
 	options := []elastictransport.Option{
 		elastictransport.WithTransport(c.http),
 		elastictransport.WithBasicAuth(cfg.Username, cfg.Password),
@@ -142,18 +145,20 @@ func (c *Client) Store(view *views.View) *Store {
 	return s
 }
 
-// Close waits for refreshes under way, closes the points in time that cursors hold open, and then the connections. The client cannot
-// be used after it; closing it again does nothing.
+// Close waits for refreshes under way, and closes the points in time that cursors hold open, for as long as ctx allows, and then the
+// connections. The client cannot be used after it; closing it again does nothing.
 func (c *Client) Close(ctx context.Context) error {
 	c.closing.Do(func() {
+		defer context.AfterFunc(ctx, c.end)()
 		c.refreshes.Wait()
-		var errs []error
+		c.end()
 		for _, id := range c.cursors.drain() {
-			errs = append(errs, c.closePointInTime(ctx, id))
+			if c.closePointInTime(ctx, id) != nil {
+				break // the cluster is away; it lets go of all of them when their time is over
+			}
 		}
-		errs = append(errs, c.elastic.Close(ctx))
+		c.closed = c.elastic.Close(context.WithoutCancel(ctx))
 		c.http.CloseIdleConnections()
-		c.closed = errors.Join(errs...)
 	})
 	return c.closed
 }

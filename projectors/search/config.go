@@ -61,7 +61,7 @@ type Config struct {
 const (
 	bulkBytesMin = 64 << 10
 	// bulkBytesLeast is the least size in use; a larger document goes alone.
-	bulkBytesLeast = 16 << 10
+	bulkBytesLeast = 4 << 10
 	bulkBytesStart = 1 << 20
 	bulkBytesMax   = 64 << 20
 	cursorTTLMax   = 10 * time.Minute

@@ -107,7 +107,7 @@ func (v *visibility) join(ctx context.Context, after event.Offset) *refreshRound
 	if v.running == nil {
 		v.begin()
 		// The round belongs to everyone who joins it, so it outlives the caller, by Config.Timeout at most.
-		v.client.refreshes.Go(func() { v.run(context.WithoutCancel(ctx)) })
+		v.client.refreshes.Go(func() { v.run(v.client.life) })
 	}
 	return round
 }
