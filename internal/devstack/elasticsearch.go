@@ -25,6 +25,8 @@ type ElasticsearchOptions struct {
 	Heap string
 	// JavaOptions are more options for the server's JVM. Default: none.
 	JavaOptions []string
+	// Settings are more settings of the node, "http.max_content_length=1mb". Default: none.
+	Settings []string
 }
 
 func newElasticsearch(ctx context.Context, h *host, opts ElasticsearchOptions) (server, error) {
@@ -109,7 +111,7 @@ func (n node) command(ports []int) *exec.Cmd {
 		settings = append(settings, "xpack.ml.enabled=false")
 	}
 	var args []string
-	for _, setting := range settings {
+	for _, setting := range append(settings, n.opts.Settings...) {
 		args = append(args, "-E"+setting)
 	}
 	cmd := exec.Command(filepath.Join(n.home, "bin", "elasticsearch"), args...)
