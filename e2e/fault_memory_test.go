@@ -16,9 +16,9 @@ const (
 	mib            = 1 << 20
 	mirrorCache    = 32 * mib
 	projectorsMost = 32 * mib
-	recentEvents   = 32 * mib // journal.Config.CacheBytes
-	receiving      = 16 * mib // a batch of 8 times source.batch_bytes, decoded and encoded
-	programItself  = 90 * mib // code, runtime, connections, indexes of the stores, stacks
+	recentEvents   = 32 * mib  // journal.Config.CacheBytes
+	receiving      = 16 * mib  // a batch of 8 times source.batch_bytes, decoded and encoded
+	programItself  = 120 * mib // code, runtime, stacks, connections of a hundred projectors, memtables and indexes of the stores
 )
 
 // memoryBound is what follows from the configuration, as docs/operations.md has it, with what the program itself takes.
