@@ -389,7 +389,7 @@ func TestFaultWithJetStream(t *testing.T) {
 					deleteStream(t, server.URL(), c.remove)
 				}
 			}
-			c.gapCase.run(t)
+			c.run(t)
 		})
 	}
 }
