@@ -271,6 +271,7 @@ func stormTruth(view string) string {
 // by row with the ledger's record.
 func (s *storm) judgeJournal(t *testing.T) {
 	t.Helper()
+	s.settle(t) // what was written since everything was compared
 	if err := s.keeper.stop(t.Context()); err != nil {
 		t.Error(err)
 	}

@@ -40,11 +40,16 @@ func (a *alone) confirm(ctx context.Context, j *journal.Journal, store Store) er
 		return nil
 	}
 	err := j.Alone(ctx)
-	switch {
-	case errors.Is(err, journal.ErrFenced):
-		return Fatalf("another process has taken this one's place: stop this one", "write: %w", err)
-	case err == nil:
+	if err == nil {
 		a.at = now
+	}
+	return replaced(err)
+}
+
+// replaced makes being fenced fatal. A generation is neither begun nor promoted then: it would be of the past.
+func replaced(err error) error {
+	if errors.Is(err, journal.ErrFenced) {
+		return Fatalf("another process has taken this one's place: stop this one", "write: %w", err)
 	}
 	return err
 }

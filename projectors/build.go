@@ -55,6 +55,9 @@ func (f *follower) stillLoaded() error { return f.runner.stillLoaded(f.def) }
 // generation is left, as far as the sink allows; what is left is removed when the runner starts again. The caller holds
 // r.building.
 func (r *Runner) build(ctx context.Context, def *definition, progress Progress) (*follower, error) {
+	if err := replaced(r.journal.Alone(ctx)); err != nil {
+		return nil, err
+	}
 	f, err := r.create(ctx, def)
 	if err != nil {
 		return nil, err
@@ -189,7 +192,12 @@ func (r *Runner) promote(ctx context.Context, f *follower, wish revival) error {
 	number := f.info.Number
 	r.unsettled = wish
 	r.status.course.enter(StepPromoting)
-	err := r.ask(ctx, fmt.Sprintf("promote generation %d", number), func() error { return f.def.Store.Promote(ctx, number) })
+	err := r.ask(ctx, fmt.Sprintf("promote generation %d", number), func() error {
+		if err := replaced(r.journal.Alone(ctx)); err != nil {
+			return err
+		}
+		return f.def.Store.Promote(ctx, number)
+	})
 	if err != nil {
 		return err
 	}

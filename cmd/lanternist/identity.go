@@ -304,6 +304,10 @@ func (n *daemon) explain(err error) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), checkTimeout)
 	defer cancel()
+	// A slot that is ahead of what we know of the journal is no loss when somebody else has journaled what is between.
+	if other := n.journal.Alone(ctx); errors.Is(other, journal.ErrFenced) {
+		return fmt.Errorf("another process has taken this one's place: stop this one: %w; %w", other, err)
+	}
 	findings, looking := n.findingsNow(ctx)
 	switch {
 	case looking != nil:
