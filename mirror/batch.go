@@ -277,10 +277,7 @@ func (b *Batch) commit(offset event.Offset, lsn pglogrepl.LSN, whole bool) error
 	if err := m.db.Apply(b.kv, pebble.NoSync); err != nil {
 		return err
 	}
-	m.pos = pos
-	if whole {
-		m.broadcast()
-	}
+	m.setPosition(pos)
 	return nil
 }
 

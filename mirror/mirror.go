@@ -22,7 +22,7 @@ type Schemas interface {
 // Mirror is the local copy of the captured tables. Its methods may be called from any goroutine; see Begin,
 // DropTable and the methods of loading for which of them wait for each other.
 //
-// Locks are taken in this order: writer, a table's mu (the batch holds those of all its tables), commit.
+// Locks are taken in this order: writer, a table's mu (the batch holds those of all its tables), commit, posMu.
 type Mirror struct {
 	cfg     Config
 	schemas Schemas
@@ -38,9 +38,10 @@ type Mirror struct {
 	ensuring chan struct{}                // held by EnsureIndexes
 	declared atomic.Pointer[declarations] // replaced under writer
 
-	commit  sync.Mutex // makes a batch and its position visible as one
-	pos     position
-	changed chan struct{} // closed when the progress changes
+	commit  sync.Mutex    // makes a batch and its position visible as one; held as long as the disk lets a batch wait
+	posMu   sync.Mutex    // locked after commit, and only to look; pos and changed are written with both held
+	pos     position      // read with either held
+	changed chan struct{} // closed when the progress changes; as pos
 
 	damage *damage
 
@@ -117,8 +118,8 @@ func (m *Mirror) Close() error {
 // Position is the offset of the last event applied: where catching up from the journal goes on. It may be inside
 // a large transaction.
 func (m *Mirror) Position() event.Offset {
-	m.commit.Lock()
-	defer m.commit.Unlock()
+	m.posMu.Lock()
+	defer m.posMu.Unlock()
 	return m.pos.offset
 }
 

@@ -12,10 +12,10 @@ type Progress struct {
 	LSN    pglogrepl.LSN // every captured change committed before it has been applied
 }
 
-// Progress is how far the mirror is, and a channel that is closed when that changes.
+// Progress is how far the mirror is, and a channel that is closed when that changes. It never waits for the disk.
 func (m *Mirror) Progress() (Progress, <-chan struct{}) {
-	m.commit.Lock()
-	defer m.commit.Unlock()
+	m.posMu.Lock()
+	defer m.posMu.Unlock()
 	return m.pos.progress, m.changed
 }
 
@@ -28,12 +28,19 @@ func (m *Mirror) Advance(lsn pglogrepl.LSN) {
 	if !m.pos.whole || lsn <= m.pos.progress.LSN {
 		return
 	}
-	m.pos.progress.LSN = lsn
-	m.broadcast()
+	pos := m.pos
+	pos.progress.LSN = lsn
+	m.setPosition(pos)
 }
 
-// broadcast wakes those who wait for the progress. The caller holds commit.
-func (m *Mirror) broadcast() {
-	close(m.changed)
-	m.changed = make(chan struct{})
+// setPosition moves the mirror to a position, and wakes those who wait for the progress when it is a whole one. The caller holds
+// commit.
+func (m *Mirror) setPosition(pos position) {
+	m.posMu.Lock()
+	defer m.posMu.Unlock()
+	m.pos = pos
+	if pos.whole {
+		close(m.changed)
+		m.changed = make(chan struct{})
+	}
 }
