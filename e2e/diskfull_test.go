@@ -119,6 +119,13 @@ func TestFaultJournalDiskFull(t *testing.T) {
 	}, "journal", 200)
 }
 
+func TestFaultMirrorDiskFull(t *testing.T) {
+	diskFull(t, faults.Fault{
+		ID: "disk-full-mirror", Area: "Resources",
+		Fault: "The mirror's disk is full.",
+	}, "mirror", 60)
+}
+
 // diskFull fills the disk of a store under traffic, and makes room again.
 func diskFull(t *testing.T, f faults.Fault, store string, mib int) {
 	f.Promise = "The stream stands still, nothing is acknowledged to the source that is not durable, reads go on, status and health name the store; " +
