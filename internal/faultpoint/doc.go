@@ -23,5 +23,6 @@ const VariableHold = "LANTERNIST_HOLDPOINTS"
 
 // HoldFile is the name of the file that holds whoever reaches a place.
 func HoldFile(place ...string) string { return strings.ReplaceAll(strings.Join(place, "_"), "/", "_") }
+
 // VariableFaults is the environment's variable that names the folder of faults; see Error.
 const VariableFaults = "LANTERNIST_FAULTPOINT_DIR"
