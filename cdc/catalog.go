@@ -172,18 +172,16 @@ func loadDefinitions(ctx context.Context, conn *pgx.Conn, publication string, oi
 	}
 	schemas := map[uint32]*row.Schema{}
 	keys := map[uint32][]int16{}
-	numbers := map[uint32][]int16{} // attribute numbers of the columns
 	var types []uint32
 	var s row.Schema
 	var identity string
 	var key []int16
-	var number int16
 	var c row.Column
 	var sent, generated bool
-	_, err = pgx.ForEachRow(rows, []any{&s.OID, &s.Namespace, &s.Name, &identity, &key, &number, &c.Name, &c.Type.OID, &c.Type.Mod, &c.NotNull, &sent, &generated}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&s.OID, &s.Namespace, &s.Name, &identity, &s.Width, &key, &c.Number, &c.Name, &c.Type.OID, &c.Type.Mod, &c.NotNull, &c.Missing, &sent, &generated}, func() error {
 		table := schemas[s.OID]
 		if table == nil {
-			table = &row.Schema{OID: s.OID, Namespace: s.Namespace, Name: s.Name, Identity: identity[0]}
+			table = &row.Schema{OID: s.OID, Namespace: s.Namespace, Name: s.Name, Identity: identity[0], Width: s.Width}
 			schemas[s.OID], keys[s.OID] = table, slices.Clone(key)
 		}
 		if !sent {
@@ -191,7 +189,6 @@ func loadDefinitions(ctx context.Context, conn *pgx.Conn, publication string, oi
 			return nil
 		}
 		table.Columns = append(table.Columns, c)
-		numbers[s.OID] = append(numbers[s.OID], number)
 		types = append(types, c.Type.OID)
 		return nil
 	})
@@ -211,7 +208,7 @@ func loadDefinitions(ctx context.Context, conn *pgx.Conn, publication string, oi
 			t := &table.Columns[i].Type
 			*t = known.column(t.OID, t.Mod)
 		}
-		table.Key = indexesOf(keys[oid], numbers[oid])
+		table.Key = indexesOf(keys[oid], table.Columns)
 	}
 	return schemas, nil
 }
@@ -232,10 +229,12 @@ func columnsQuery(version int) string {
 		                  ELSE a.attgenerated = '' END`
 	}
 	return `
-		SELECT c.oid, n.nspname, c.relname, c.relreplident::text,
+		SELECT c.oid, n.nspname, c.relname, c.relreplident::text, c.relnatts,
 		       (SELECT array_agg(k.number ORDER BY k.place)
 		          FROM unnest(i.indkey::int2[]) WITH ORDINALITY AS k(number, place) WHERE k.place <= i.indnkeyatts),
-		       a.attnum, a.attname, a.atttypid, a.atttypmod, a.attnotnull, (` + published + `), a.attgenerated <> ''
+		       a.attnum, a.attname, a.atttypid, a.atttypmod, a.attnotnull,
+		       CASE WHEN a.atthasmissing THEN (a.attmissingval::text::text[])[1] END,
+		       (` + published + `), a.attgenerated <> ''
 		  FROM pg_class c
 		  JOIN pg_namespace n ON n.oid = c.relnamespace
 		  JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -249,73 +248,16 @@ func columnsQuery(version int) string {
 }
 
 // indexesOf is where the key's attribute numbers are among the columns'; nil when one is not there.
-func indexesOf(key, numbers []int16) []int {
+func indexesOf(key []int16, columns []row.Column) []int {
 	var indexes []int
 	for _, k := range key {
-		i := slices.Index(numbers, k)
+		i := slices.IndexFunc(columns, func(c row.Column) bool { return c.Number == k })
 		if i < 0 {
 			return nil
 		}
 		indexes = append(indexes, i)
 	}
 	return indexes
-}
-
-// describe makes the definition of a table that the stream sent. Columns, their order and their types are the
-// stream's, which may be older than the catalog; what the stream does not say (the meaning of types, not-null,
-// the primary key) is the catalog's as far as it still fits.
-func describe(ctx context.Context, conn *pgx.Conn, rel relation) (*row.Schema, error) {
-	definitions, err := loadDefinitions(ctx, conn, "", []uint32{rel.oid})
-	if err != nil {
-		return nil, err
-	}
-	now := definitions[rel.oid]
-	table := &row.Schema{OID: rel.oid, Namespace: rel.namespace, Name: rel.name, Identity: rel.identity}
-	var oids []uint32
-	for _, c := range rel.columns {
-		oids = append(oids, c.typ)
-	}
-	types, err := loadTypes(ctx, conn, oids)
-	if err != nil {
-		return nil, err
-	}
-	for _, c := range rel.columns {
-		column := row.Column{Name: c.name, Type: types.column(c.typ, c.mod)}
-		if now != nil {
-			if i := now.Column(c.name); i >= 0 && now.Columns[i].Type.OID == c.typ {
-				column.NotNull = now.Columns[i].NotNull
-			}
-		}
-		table.Columns = append(table.Columns, column)
-	}
-	table.Key = streamKey(rel, now, table)
-	return table, nil
-}
-
-// streamKey is the catalog's key when the table in the stream has all of its columns, else what the stream
-// marks as replica identity.
-func streamKey(rel relation, now, table *row.Schema) []int {
-	if now != nil && len(now.Key) > 0 {
-		var key []int
-		for _, i := range now.Key {
-			if j := table.Column(now.Columns[i].Name); j >= 0 {
-				key = append(key, j)
-			}
-		}
-		if len(key) == len(now.Key) {
-			return key
-		}
-	}
-	if rel.identity == 'f' {
-		return nil // everything is marked
-	}
-	var key []int
-	for i, c := range rel.columns {
-		if c.isKey {
-			key = append(key, i)
-		}
-	}
-	return key
 }
 
 // quotedColumns are the table's columns for a SELECT list.

@@ -303,7 +303,13 @@ func (r *Reader) resolve(ctx context.Context, catalog *pgx.Conn, definition []by
 	if err != nil {
 		return nil, err
 	}
-	table, err := describe(ctx, catalog, rel)
+	var known []*row.Schema
+	if registrar, ok := r.schemas.(interface {
+		Versions(oid uint32) []*row.Schema
+	}); ok {
+		known = registrar.Versions(rel.oid)
+	}
+	table, err := describe(ctx, catalog, r.cfg.Publication, rel, known)
 	if err != nil {
 		return nil, fmt.Errorf("describe %s.%s: %w", rel.namespace, rel.name, err)
 	}

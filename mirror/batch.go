@@ -2,6 +2,7 @@ package mirror
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -38,6 +39,10 @@ func (m *Mirror) Begin() *Batch {
 // the rows as they were: the unchanged values of After, and Before. What it puts into the event stays valid after
 // the batch. An event that is complete already, because it was read from the journal, is applied just so.
 //
+// A change that cannot be applied because of how the table is defined now (its key is another one, or none; a value that
+// was not sent is not known) ends the following of that table: it is Forsaken, and this and later events of it are left as
+// they came. The stream goes on for all others.
+//
 // While the table is being loaded the row may not be there yet, or be newer than the change; then the event is
 // left as it came, and values that are not known stay row.Unchanged.
 //
@@ -49,7 +54,7 @@ func (b *Batch) Apply(ev *event.Event) error {
 	if ev.Op == event.Message || ev.Op == event.Gap {
 		return nil // whoever reads a gap has dropped the tables before
 	}
-	if err := b.apply(ev); err != nil {
+	if err := b.follow(ev); err != nil {
 		b.failed = fmt.Errorf("apply %s to %s in transaction %s, change %d: %w",
 			opName(ev.Op), ev.Schema.QualifiedName(), ev.Transaction.CommitLSN, ev.Ordinal, err)
 		return b.failed
@@ -64,13 +69,26 @@ func (b *Batch) refuse() error {
 	return ErrDone
 }
 
-func (b *Batch) apply(ev *event.Event) error {
+// follow applies the event unless its table is forsaken, and forsakes the table when it cannot be applied.
+func (b *Batch) follow(ev *event.Event) error {
 	s := b.stage(ev.Schema.OID)
+	b.lsn = max(b.lsn, ev.Transaction.CommitLSN)
+	if s.isForsaken() {
+		return nil
+	}
+	err := b.apply(s, ev)
+	if errors.Is(err, ErrNoKey) || errors.Is(err, ErrKeyChanged) || errors.Is(err, ErrUnknownValue) {
+		s.forsake(err)
+		return nil
+	}
+	return err
+}
+
+func (b *Batch) apply(s *stage, ev *event.Event) error {
 	p, err := s.plan(ev.Schema)
 	if err != nil {
 		return err
 	}
-	b.lsn = max(b.lsn, ev.Transaction.CommitLSN)
 	switch ev.Op {
 	case event.Insert:
 		return b.insert(s, p, ev)
@@ -258,6 +276,9 @@ func (b *Batch) commit(offset event.Offset, lsn pglogrepl.LSN, whole bool) error
 	for _, s := range b.stages {
 		if err := s.seal(); err != nil {
 			return err
+		}
+		if s.isForsaken() { // whoever sees the batch's other rows must not take the table for complete
+			s.t.complete.Store(false)
 		}
 	}
 	m := b.m

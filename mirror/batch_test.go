@@ -3,7 +3,10 @@ package mirror
 import (
 	"errors"
 	"slices"
+	"strings"
 	"testing"
+
+	"github.com/jackc/pglogrepl"
 
 	"github.com/lanternist/lanternist/event"
 	"github.com/lanternist/lanternist/row"
@@ -170,26 +173,105 @@ func TestColumnsGoByNameOverVersions(t *testing.T) {
 	want(t, "table", dump(t, m, 1), []string{`"1": ["1" "long"]`})
 }
 
-func TestUnknownValuesAndKeysAreRefused(t *testing.T) {
-	m, r, s := orders(t)
+// TestTablesThatCannotBeFollowedAreForsaken has changes come that cannot be applied as the table is defined now.
+func TestTablesThatCannotBeFollowedAreForsaken(t *testing.T) {
+	for name, make := range map[string]func(r *registry, s *row.Schema) (*event.Event, error){
+		"value of a new column": func(r *registry, _ *row.Schema) (*event.Event, error) {
+			return update(r.define(1, "orders", "id", "customer", "note", "rewritten"), 20, "1", "7", "x", unchanged), ErrUnknownValue
+		},
+		"value of an unknown row": func(_ *registry, s *row.Schema) (*event.Event, error) {
+			return update(s, 20, "2", "7", unchanged), ErrUnknownValue
+		},
+		"null key": func(_ *registry, s *row.Schema) (*event.Event, error) { return insert(s, 20, null, "7", "x"), ErrNoKey },
+		"delete without a key": func(_ *registry, s *row.Schema) (*event.Event, error) {
+			return change(event.Delete, s, 20, nil, nil), ErrNoKey
+		},
+		"old key not sent": func(_ *registry, s *row.Schema) (*event.Event, error) {
+			return change(event.Update, s, 20, rowOf(null, "7", null), rowOf("1", "7", "x")), ErrNoKey
+		},
+		"no key any more": func(r *registry, _ *row.Schema) (*event.Event, error) {
+			keyless := r.define(1, "orders", "id", "customer", "note")
+			keyless.Key = nil
+			return insert(keyless, 20, "5", "7", "x"), ErrNoKey
+		},
+		"other key columns": func(r *registry, _ *row.Schema) (*event.Event, error) {
+			other := r.define(1, "orders", "id", "customer", "note")
+			other.Key = []int{1}
+			return insert(other, 20, "1", "7", "x"), ErrKeyChanged
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m, r, s := orders(t)
+			other := r.define(2, "others", "id")
+			commit(t, m, 1, insert(s, 10, "1", "7", "x"), insert(other, 10, "1"))
+			ev, why := make(r, s)
+			commit(t, m, 2, ev, insert(other, 20, "2"), insert(s, 20, "9", "7", "x"))
+			if reason := m.Forsaken()[1]; !strings.HasPrefix(reason, why.Error()) || m.Loaded(1) {
+				t.Errorf("forsaken because of %q, want %q; loaded: %v", reason, why, m.Loaded(1))
+			}
+			commit(t, m, 3, truncate(s, 30), insert(other, 30, "3"))
+			want(t, "the other table", dump(t, m, 2), []string{`"1": ["1"]`, `"2": ["2"]`, `"3": ["3"]`})
+			if err := m.StartLoad(s, []LoadRange{{}}); !errors.Is(err, ErrForsaken) {
+				t.Errorf("a load began: %v", err)
+			}
+			must(t, m.DropTable(1))
+			loadAt(t, m, s, 35)
+			commit(t, m, 4, insert(s, 40, "1", "8", "y"))
+			want(t, "the table", dump(t, m, 1), []string{`"1": ["1" "8" "y"]`})
+			if len(m.Forsaken()) > 0 || !m.Loaded(1) {
+				t.Errorf("still forsaken: %v", m.Forsaken())
+			}
+		})
+	}
+}
+
+// loadAt completes the load of a table from an empty snapshot.
+func loadAt(t *testing.T, m *Mirror, s *row.Schema, point pglogrepl.LSN) {
+	t.Helper()
+	must(t, m.StartLoad(s, []LoadRange{{}}))
+	must(t, m.FinishRange(s.OID, 0, point, 0))
+	m.Advance(point)
+	must(t, m.FinishLoad(t.Context(), s.OID))
+}
+
+// TestColumnsGoByNumber renames, drops and adds columns whose numbers are known.
+func TestColumnsGoByNumber(t *testing.T) {
+	m, r, _ := orders(t)
+	numbered := func(width int16, columns ...row.Column) *row.Schema {
+		s := r.define(7, "numbered")
+		s.Columns, s.Width = columns, width
+		for i := range s.Columns {
+			s.Columns[i].Type = row.Type{Name: "text", Class: row.String}
+		}
+		return s
+	}
+	blue := "blue"
+	first := numbered(3, row.Column{Name: "id", Number: 1}, row.Column{Name: "a", Number: 2}, row.Column{Name: "b", Number: 3})
+	renamed := numbered(4, row.Column{Name: "id", Number: 1}, row.Column{Name: "b", Number: 2}, row.Column{Name: "a", Number: 3},
+		row.Column{Name: "colour", Number: 4, Missing: &blue})
+	again := numbered(5, row.Column{Name: "key", Number: 1}, row.Column{Name: "b", Number: 2}, row.Column{Name: "a", Number: 5}, row.Column{Name: "colour", Number: 4})
+	commit(t, m, 1, insert(first, 10, "1", "two", "three"), insert(first, 10, "2", "zwei", "drei"))
+	ev := update(renamed, 20, "1", unchanged, "3", unchanged)
+	commit(t, m, 2, ev)
+	want(t, "after", show(ev.After), []string{"1", "two", "3", "blue"})
+	want(t, "before", show(ev.Before), []string{"1", "two", "three", "blue"})
+	ev = update(again, 30, "2", unchanged, "new", "red")
+	commit(t, m, 3, ev)
+	want(t, "after", show(ev.After), []string{"2", "zwei", "new", "red"})
+	want(t, "before", show(ev.Before), []string{"2", "zwei", null, null})
+	if reasons := m.Forsaken(); len(reasons) > 0 {
+		t.Error(reasons)
+	}
+}
+
+func TestUnknownSchemasAreRefused(t *testing.T) {
+	m, _, s := orders(t)
 	commit(t, m, 1, insert(s, 10, "1", "7", "x"))
-	wide := r.define(1, "orders", "id", "customer", "note", "rewritten")
-	other := r.define(1, "orders", "id", "customer", "note")
-	other.Key = []int{1}
-	keyless := r.define(2, "keyless", "id")
-	keyless.Key = nil
 	unregistered := &row.Schema{OID: 3, Name: "unregistered", Key: []int{0}}
 	for name, c := range map[string]struct {
 		ev   *event.Event
 		want error
 	}{
-		"value of a new column":    {update(wide, 20, "1", "7", "x", unchanged), ErrUnknownValue},
-		"value of an unknown row":  {update(s, 20, "2", "7", unchanged), ErrUnknownValue},
-		"null key":                 {insert(s, 20, null, "7", "x"), ErrNoKey},
-		"delete without a key":     {change(event.Delete, s, 20, nil, nil), ErrNoKey},
-		"old key not sent":         {change(event.Update, s, 20, rowOf(null, "7", null), rowOf("1", "7", "x")), ErrNoKey},
-		"table without a key":      {insert(keyless, 20, "1"), ErrNoKey},
-		"other key columns":        {insert(other, 20, "1", "7", "x"), ErrKeyChanged},
 		"schema not in the regis…": {change(event.Insert, unregistered, 20, nil, rowOf("1")), ErrUnknownSchema},
 	} {
 		b := m.Begin()

@@ -63,7 +63,7 @@ func (m *Mirror) redeclare(wanted []Index) (missing []*index, err error) {
 	kv := m.db.NewBatch()
 	defer kv.Close()
 	for _, ix := range have.Indexes {
-		if ix.Ready && slices.ContainsFunc(wanted, ix.equal) {
+		if ix.Ready && slices.ContainsFunc(wanted, ix.equal) && ix.means(m.identify(ix.Index)) {
 			next.Indexes = append(next.Indexes, ix)
 			continue
 		}
@@ -79,7 +79,7 @@ func (m *Mirror) redeclare(wanted []Index) (missing []*index, err error) {
 		if slices.ContainsFunc(next.Indexes, func(have *index) bool { return have.equal(ix) }) {
 			continue
 		}
-		fresh := &index{Index: ix, ID: next.Next, filling: true}
+		fresh := &index{Index: ix, ID: next.Next, Identities: m.identify(ix), filling: true}
 		next.Next++
 		next.Indexes = append(next.Indexes, fresh)
 		missing = append(missing, fresh)
@@ -127,8 +127,8 @@ type filling struct {
 	m       *Mirror
 	t       *table
 	indexes []*index
-	columns map[uint32][][]int // by schema, for each index
-	next    []byte             // key of the database from which on rows have no entries yet
+	columns map[uint32][][]origin // by schema, for each index
+	next    []byte                // key of the database from which on rows have no entries yet
 	rows    int64
 }
 
@@ -139,7 +139,7 @@ func (m *Mirror) fillings(missing []*index) (fillings []*filling) {
 		if i < 0 {
 			i = len(fillings)
 			lower, _ := bounds(spaceRow, ix.OID)
-			fillings = append(fillings, &filling{m: m, t: m.table(ix.OID), columns: map[uint32][][]int{}, next: lower})
+			fillings = append(fillings, &filling{m: m, t: m.table(ix.OID), columns: map[uint32][][]origin{}, next: lower})
 		}
 		fillings[i].indexes = append(fillings[i].indexes, ix)
 	}
@@ -225,7 +225,7 @@ func (f *filling) finish() error {
 	next := &declarations{Next: have.Next}
 	for _, ix := range have.Indexes {
 		if slices.Contains(f.indexes, ix) {
-			ix = &index{Index: ix.Index, ID: ix.ID, Ready: true}
+			ix = &index{Index: ix.Index, ID: ix.ID, Identities: ix.Identities, Ready: true}
 		}
 		next.Indexes = append(next.Indexes, ix)
 	}
@@ -239,16 +239,14 @@ func (f *filling) finish() error {
 }
 
 // columnsOf are the places of the indexes' columns in rows of a schema.
-func (m *Mirror) columnsOf(id uint32, indexes []*index) ([][]int, error) {
+func (m *Mirror) columnsOf(id uint32, indexes []*index) ([][]origin, error) {
 	s, err := m.schema(id)
 	if err != nil {
 		return nil, err
 	}
-	columns := make([][]int, len(indexes))
+	columns := make([][]origin, len(indexes))
 	for i, ix := range indexes {
-		for _, name := range ix.Columns {
-			columns[i] = append(columns[i], s.Column(name))
-		}
+		columns[i] = ix.origins(s)
 	}
 	return columns, nil
 }

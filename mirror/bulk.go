@@ -46,7 +46,7 @@ type Bulk struct {
 	load    *loading
 	watch   *watch
 	indexes []*index
-	columns [][]int
+	columns [][]origin
 }
 
 // BulkSpent says where a Bulk's time went.

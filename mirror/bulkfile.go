@@ -73,7 +73,7 @@ func (b *Bulk) write() (files []string, err error) {
 }
 
 // collect makes the entries of an index.
-func (b *Bulk) collect(ix *index, columns []int) {
+func (b *Bulk) collect(ix *index, columns []origin) {
 	b.entries.reset()
 	for i, it := range b.rows.items {
 		if b.known[i] {

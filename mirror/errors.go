@@ -22,6 +22,9 @@ var (
 	// ErrUnknownValue: a value that Postgres did not send, because it did not change, is not in the mirror.
 	// StartLoad begins anew.
 	ErrUnknownValue = errors.New("unchanged value is not in the mirror")
+	// ErrForsaken: the table is not followed any more, because a change of its definition left changes that cannot be applied.
+	// DropTable begins anew.
+	ErrForsaken = errors.New("table is not followed any more and must be loaded again")
 	// ErrNotLoading: the table has no load under way.
 	ErrNotLoading = errors.New("no load of the table is under way")
 	// ErrLoading: the table's load is under way, and some of its ranges are not done.

@@ -27,8 +27,56 @@ type index struct {
 	Index
 	ID    uint32 `json:"id"`
 	Ready bool   `json:"ready"` // filled; else it is being filled, or was when the process ended
+	// Identities are the columns that the names meant when the index was declared: renamed, they are still the same. Of those
+	// that were not known only the name is there.
+	Identities []row.Column `json:"identities,omitempty"`
 
 	filling bool // by this process: batches and loads maintain it, nobody looks into it
+}
+
+// origins are where the index's columns are in rows of a schema.
+func (ix *index) origins(s *row.Schema) []origin {
+	at := make([]origin, len(ix.Columns))
+	for i, name := range ix.Columns {
+		c := row.Column{Name: name}
+		if i < len(ix.Identities) {
+			c = ix.Identities[i]
+		}
+		at[i] = originOf(&c, s)
+	}
+	return at
+}
+
+// identify finds out which columns an index's names mean now; nil when that is not known of all.
+func (m *Mirror) identify(ix Index) []row.Column {
+	newest, ok := m.schemas.(interface {
+		Latest(oid uint32) (*row.Schema, bool)
+	})
+	if !ok {
+		return nil
+	}
+	s, ok := newest.Latest(ix.OID)
+	if !ok {
+		return nil
+	}
+	columns := make([]row.Column, len(ix.Columns))
+	for i, name := range ix.Columns {
+		at := s.Column(name)
+		if at < 0 || s.Columns[at].Number == 0 {
+			return nil
+		}
+		c := s.Columns[at]
+		columns[i] = row.Column{Name: name, Number: c.Number, Missing: c.Missing}
+	}
+	return columns
+}
+
+// means says whether the index is of these columns: its names may have come to mean others.
+func (ix *index) means(columns []row.Column) bool {
+	if columns == nil || ix.Identities == nil {
+		return true
+	}
+	return slices.EqualFunc(columns, ix.Identities, func(a, b row.Column) bool { return a.Number == b.Number })
 }
 
 // declarations are all indexes. They are immutable once shared.
@@ -88,11 +136,14 @@ func (t *table) redeclare(d *declarations) {
 }
 
 // appendEntry appends the key of the index entry of row r with key k. It reports false when r has none.
-func appendEntry(dst []byte, ix *index, columns []int, r row.Row, k []byte) ([]byte, bool) {
+func appendEntry(dst []byte, ix *index, columns []origin, r row.Row, k []byte) ([]byte, bool) {
 	dst = appendPrefix(dst, spaceIndex, ix.ID)
-	dst, ok := row.AppendColumns(dst, r, columns)
-	if !ok {
-		return dst, false
+	for _, o := range columns {
+		v := o.value(r)
+		if v.Kind != row.Text {
+			return dst, false
+		}
+		dst = append(append(dst, v.Text...), 0)
 	}
 	return append(dst, k...), true
 }

@@ -66,6 +66,9 @@ func (m *Mirror) load(t *table, schema *row.Schema, point pglogrepl.LSN, rows []
 
 // mayLoad refuses rows that do not belong to a load under way.
 func (t *table) mayLoad(point pglogrepl.LSN) error {
+	if t.state.Forsaken != "" {
+		return fmt.Errorf("%w: %s", ErrForsaken, t.state.Forsaken)
+	}
 	if t.load == nil || !t.state.Started {
 		return ErrNotLoading
 	}

@@ -112,6 +112,9 @@ func (m *Mirror) finishLoad(t *table, point pglogrepl.LSN) error {
 	defer m.writer.Unlock()
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.state.Forsaken != "" {
+		return fmt.Errorf("%w: %s", ErrForsaken, t.state.Forsaken)
+	}
 	if t.load == nil {
 		return nil
 	}

@@ -46,6 +46,9 @@ func (m *Mirror) StartLoad(schema *row.Schema, ranges []LoadRange) error {
 }
 
 func (m *Mirror) startLoad(t *table, schema *row.Schema, ranges []LoadRange) error {
+	if t.state.Forsaken != "" {
+		return fmt.Errorf("%w: %s", ErrForsaken, t.state.Forsaken)
+	}
 	if len(schema.Key) == 0 {
 		return fmt.Errorf("%w: no primary key and no replica identity index", ErrNoKey)
 	}
@@ -56,12 +59,12 @@ func (m *Mirror) startLoad(t *table, schema *row.Schema, ranges []LoadRange) err
 	committed := false
 	defer func() { s.end(committed) }()
 
-	otherKey := t.state.Key != nil && !slices.Equal(t.state.Key, keyNames(schema))
+	otherKey := t.state.Key != nil && !t.state.sameKey(schema)
 	anew := t.state.Complete || otherKey
 	if t.state.Started && !anew {
 		return fmt.Errorf("%w: it has begun already", ErrLoading)
 	}
-	*s.edit() = tableState{Name: schema.QualifiedName(), Key: keyNames(schema), Started: true,
+	*s.edit() = tableState{Name: schema.QualifiedName(), Key: keyNames(schema), KeyNumbers: keyNumbers(schema), Started: true,
 		Ranges: slices.Clone(ranges), TruncatedAt: t.state.TruncatedAt}
 	load := t.load
 	if anew {

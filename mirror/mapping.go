@@ -6,17 +6,40 @@ import (
 	"github.com/lanternist/lanternist/row"
 )
 
-// mapping says where the columns of one version of a table are in another: mapping[i] is the place of column i of
-// the newer in the older, or -1. It goes by name. A nil mapping means that the columns are the same.
-type mapping []int
+// origin says where a column's value is in rows of another version of the table.
+type origin struct {
+	at      int       // place of the column; -1 when that version does not have it
+	missing row.Value // then, for a column that was added later: what such rows have in its place; else null
+}
+
+// originOf is where column c is in rows of s.
+func originOf(c *row.Column, s *row.Schema) origin {
+	at, presence := s.Place(c)
+	if presence == row.NotYet || presence == row.Nameless {
+		return origin{at: -1, missing: c.Default()}
+	}
+	return origin{at: at, missing: row.Value{Kind: row.Null}}
+}
+
+// value is the column's value in r.
+func (o origin) value(r row.Row) row.Value {
+	if o.at < 0 {
+		return o.missing
+	}
+	return r.Column(o.at)
+}
+
+// mapping says where the columns of one version of a table are in another: mapping[i] is where column i of the newer is
+// in the older. A nil mapping means that the columns are the same.
+type mapping []origin
 
 // newMapping is the mapping of the columns of to from those of from.
 func newMapping(from, to *row.Schema) mapping {
 	m := make(mapping, len(to.Columns))
 	same := len(from.Columns) == len(to.Columns)
-	for i, c := range to.Columns {
-		m[i] = from.Column(c.Name)
-		same = same && m[i] == i
+	for i := range to.Columns {
+		m[i] = originOf(&to.Columns[i], from)
+		same = same && m[i].at == i
 	}
 	if same {
 		return nil
@@ -33,15 +56,17 @@ func (m mapping) fill(dst []byte, newer, older row.Row) row.Row {
 	from := len(dst)
 	dst = row.AppendHeader(dst, newer.Len())
 	for i, v := range newer.Values(nil) {
-		if v.Kind == row.Unchanged && i < len(m) && m[i] >= 0 && m[i] < older.Len() {
-			v = older.Column(m[i])
+		if v.Kind == row.Unchanged && i < len(m) {
+			if o := m[i]; o.at >= 0 && o.at < older.Len() || o.missing.Kind == row.Text {
+				v = o.value(older)
+			}
 		}
 		dst = row.AppendValue(dst, v)
 	}
 	return row.Row(dst[from:])
 }
 
-// convert appends older to dst in the newer columns. A column that older does not have is null.
+// convert appends older to dst in the newer columns.
 func (m mapping) convert(dst []byte, older row.Row) row.Row {
 	from := len(dst)
 	if m == nil {
@@ -50,10 +75,10 @@ func (m mapping) convert(dst []byte, older row.Row) row.Row {
 	}
 	values := older.Values(nil)
 	dst = row.AppendHeader(dst, len(m))
-	for _, at := range m {
-		v := row.Value{Kind: row.Null}
-		if at >= 0 && at < len(values) {
-			v = values[at]
+	for _, o := range m {
+		v := o.missing
+		if o.at >= 0 && o.at < len(values) {
+			v = values[o.at]
 		}
 		dst = row.AppendValue(dst, v)
 	}
@@ -61,7 +86,13 @@ func (m mapping) convert(dst []byte, older row.Row) row.Row {
 }
 
 // convertRoom is how many bytes the result of convert may have.
-func (m mapping) convertRoom(older row.Row) int { return len(older) + len(m) + 2 }
+func (m mapping) convertRoom(older row.Row) int {
+	room := len(older) + len(m) + 2
+	for _, o := range m {
+		room += 4 + len(o.missing.Text)
+	}
+	return room
+}
 
 // fillKey appends r to dst with the values of the key columns taken from key, a row of the same schema.
 func fillKey(dst []byte, r, key row.Row, columns []int) row.Row {

@@ -119,7 +119,7 @@ func (s *stage) plan(schema *row.Schema) (*plan, error) {
 	}
 	if state.Key == nil {
 		state = s.edit()
-		state.Name, state.Key = schema.QualifiedName(), keyNames(schema)
+		state.Name, state.Key, state.KeyNumbers = schema.QualifiedName(), keyNames(schema), keyNumbers(schema)
 	}
 	t.current = t.planOf(schema)
 	return t.current, nil

@@ -35,12 +35,14 @@ type table struct {
 type tableState struct {
 	Name        string        `json:"name"`
 	Key         []string      `json:"key"`                    // names of the columns that rows are stored by
+	KeyNumbers  []int16       `json:"key_numbers,omitempty"`  // their numbers; nil when they were not known
 	Started     bool          `json:"started,omitempty"`      // StartLoad was called
 	Complete    bool          `json:"complete,omitempty"`     // FinishLoad succeeded
 	Ranges      []LoadRange   `json:"ranges,omitempty"`       //
 	TruncatedAt pglogrepl.LSN `json:"truncated_at,omitempty"` // commit LSN of the last TRUNCATE while loading
 	Floor       pglogrepl.LSN `json:"floor,omitempty"`        // snapshots before it are too old: rows were dropped then
 	LoadedAt    pglogrepl.LSN `json:"loaded_at,omitempty"`    // the newest snapshot that it was loaded from, when Complete
+	Forsaken    string        `json:"forsaken,omitempty"`     // why it is not followed any more, until it is dropped
 }
 
 // setState makes state the table's, for those who hold mu and for those who only look.
@@ -123,7 +125,7 @@ func (m *Mirror) restoreTable(t *table, state []byte) error {
 // plan says where in the rows of one schema the table's indexed columns are.
 type plan struct {
 	schema  *row.Schema
-	columns [][]int // for each index of the table; -1 for a column that the schema does not have
+	columns [][]origin // for each index of the table
 }
 
 // planOf is the plan of any schema of the table.
@@ -131,11 +133,9 @@ func (t *table) planOf(s *row.Schema) *plan {
 	if p := t.plans[s.ID]; p != nil {
 		return p
 	}
-	p := &plan{schema: s, columns: make([][]int, len(t.indexes))}
+	p := &plan{schema: s, columns: make([][]origin, len(t.indexes))}
 	for i, ix := range t.indexes {
-		for _, name := range ix.Columns {
-			p.columns[i] = append(p.columns[i], s.Column(name))
-		}
+		p.columns[i] = ix.origins(s)
 	}
 	t.plans[s.ID] = p
 	return p
@@ -146,10 +146,29 @@ func (s *tableState) checkKey(schema *row.Schema) error {
 	if len(schema.Key) == 0 {
 		return fmt.Errorf("%w: %s has no primary key and no replica identity index", ErrNoKey, schema.QualifiedName())
 	}
-	if s.Key != nil && !slices.Equal(s.Key, keyNames(schema)) {
+	if s.Key != nil && !s.sameKey(schema) {
 		return fmt.Errorf("%w: %s from %v to %v; the table must be loaded again", ErrKeyChanged, schema.QualifiedName(), s.Key, keyNames(schema))
 	}
 	return nil
+}
+
+// sameKey says whether the key's columns are those that the table's rows are stored by. A column may have been renamed.
+func (s *tableState) sameKey(schema *row.Schema) bool {
+	if numbers := keyNumbers(schema); numbers != nil && s.KeyNumbers != nil {
+		return slices.Equal(numbers, s.KeyNumbers)
+	}
+	return slices.Equal(s.Key, keyNames(schema))
+}
+
+// keyNumbers are the numbers of the key's columns; nil when one is not known.
+func keyNumbers(s *row.Schema) []int16 {
+	numbers := make([]int16, len(s.Key))
+	for i, at := range s.Key {
+		if numbers[i] = s.Columns[at].Number; numbers[i] == 0 {
+			return nil
+		}
+	}
+	return numbers
 }
 
 func keyNames(s *row.Schema) []string {

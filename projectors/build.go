@@ -49,8 +49,6 @@ func (r *Runner) stillLoaded(def *definition) error {
 	return fmt.Errorf("a table is being loaded again: %w", errCannotFollow)
 }
 
-func (f *follower) stillLoaded() error { return f.runner.stillLoaded(f.def) }
-
 // build makes a new generation of a definition that has caught up with the mirror. Readers do not see it. When it fails nothing of the
 // generation is left, as far as the sink allows; what is left is removed when the runner starts again. The caller holds
 // r.building.
@@ -123,7 +121,7 @@ func (f *follower) fill(ctx context.Context, progress Progress) error {
 			r.log.Error("snapshot not closed", "error", err)
 		}
 	}()
-	if err := f.stillLoaded(); err != nil {
+	if err := r.stillLoaded(f.def); err != nil {
 		return err
 	}
 	root := f.def.View.Root()

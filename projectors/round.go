@@ -35,6 +35,9 @@ type round struct {
 // runRound processes every event up to the mirror's progress, and moves the promise there.
 func (f *follower) runRound(ctx context.Context) error {
 	end, _ := f.runner.mirror.Progress()
+	if err := f.stillLoaded(); err != nil {
+		return err
+	}
 	return f.runRoundTo(ctx, end, nil)
 }
 

@@ -258,6 +258,9 @@ func (r *Runner) follow(ctx context.Context, f *follower) (_ *follower, err erro
 	defer watch.Stop()
 	for {
 		progress, changed := r.mirror.Progress()
+		if err := f.stillLoaded(); err != nil {
+			return f, err
+		}
 		behind := f.behind(progress)
 		if !behind {
 			r.oldest.Store(0)
@@ -276,7 +279,7 @@ func (r *Runner) follow(ctx context.Context, f *follower) (_ *follower, err erro
 		case <-at.Done():
 			err = context.Cause(at)
 		case <-ready(behind, changed):
-			if err = f.stillLoaded(); err == nil && behind {
+			if behind {
 				err = f.step(at)
 			}
 		}

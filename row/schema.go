@@ -49,6 +49,11 @@ type Column struct {
 	Name    string `json:"name"`
 	Type    Type   `json:"type"`
 	NotNull bool   `json:"not_null,omitempty"`
+	// Number is pg_attribute.attnum: the column's identity, stable over renames and never given again. 0: not known.
+	Number int16 `json:"number,omitempty"`
+	// Missing is the value that rows have which were written before the column was added, in text form
+	// (pg_attribute.attmissingval); nil: null.
+	Missing *string `json:"missing,omitempty"`
 }
 
 // Schema is one version of a table's definition. It is immutable once shared.
@@ -61,6 +66,8 @@ type Schema struct {
 	Columns   []Column `json:"columns"`   // in the order of the rows' values
 	Key       []int    `json:"key"`       // indexes into Columns of the primary key, else of the replica identity index
 	Identity  byte     `json:"identity"`  // pg_class.relreplident: 'd' default, 'i' index, 'f' full, 'n' nothing
+	// Width is how many columns the table ever had (pg_class.relnatts): numbers up to it have been given. 0: not known.
+	Width int16 `json:"width,omitempty"`
 	// Unsent are the columns that the table has and the stream does not send, when that is known: it explains why a column is not
 	// there, and is not part of the definition.
 	Unsent []Unsent `json:"-"`

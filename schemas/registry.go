@@ -1,7 +1,7 @@
 // Package schemas knows every version of every captured table's definition, and what event types and JSON
 // Schemas follow from them.
 //
-// A definition is identical to another when relation, qualified name, columns (name, type, not null), key and
+// A definition is identical to another when relation, qualified name, columns (name, type, not null, number), key and
 // replica identity are. Each definition gets an ID, unique over all tables, that journal entries and mirror
 // rows refer to, and for its table a Version, which goes up by one when the columns change. Both are durable
 // before Register returns, and are never given twice.
@@ -117,6 +117,7 @@ func (r *Registry) Register(ctx context.Context, s *row.Schema) (*row.Schema, er
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	known := r.known.Load()
+	s = withMissing(s, known.tables[s.OID])
 	if latest := known.latest[s.OID]; latest != nil && identical(latest, s) {
 		return latest, nil
 	}
@@ -192,14 +193,43 @@ func (r *Registry) Tables() []*row.Schema {
 
 // identical says whether two definitions say the same, whatever their IDs and versions.
 func identical(a, b *row.Schema) bool {
-	return a.OID == b.OID && a.Namespace == b.Namespace && a.Name == b.Name && a.Identity == b.Identity &&
-		slices.Equal(a.Key, b.Key) && sameColumns(a.Columns, b.Columns)
+	return a.OID == b.OID && a.Namespace == b.Namespace && a.Name == b.Name && a.Identity == b.Identity && a.Width == b.Width &&
+		slices.Equal(a.Key, b.Key) && sameColumns(a.Columns, b.Columns) &&
+		slices.EqualFunc(a.Columns, b.Columns, func(a, b row.Column) bool {
+			return a.Number == b.Number && (a.Missing == nil) == (b.Missing == nil) && (a.Missing == nil || *a.Missing == *b.Missing)
+		})
 }
 
-// sameColumns says whether rows of both definitions have the same columns in the same order.
+// withMissing is s with the values that an earlier definition says older rows have in a column: the server forgets them when
+// it rewrites the table, and what was stored before is still without.
+func withMissing(s *row.Schema, earlier []*row.Schema) *row.Schema {
+	with := s
+	for i := range s.Columns {
+		c := &s.Columns[i]
+		if c.Number == 0 || c.Missing != nil {
+			continue
+		}
+		for _, old := range slices.Backward(earlier) {
+			at := slices.IndexFunc(old.Columns, func(have row.Column) bool { return have.Number == c.Number })
+			if at < 0 || old.Columns[at].Missing == nil || old.Columns[at].Type.Class != c.Type.Class {
+				continue
+			}
+			if with == s {
+				with = clone(s)
+			}
+			with.Columns[i].Missing = old.Columns[at].Missing
+			break
+		}
+	}
+	return with
+}
+
+// sameColumns says whether rows of both definitions have the same columns in the same order. A column that was dropped and
+// added again is another one, as far as that is known.
 func sameColumns(a, b []row.Column) bool {
 	return slices.EqualFunc(a, b, func(a, b row.Column) bool {
-		return a.Name == b.Name && a.NotNull == b.NotNull && sameType(&a.Type, &b.Type)
+		return a.Name == b.Name && a.NotNull == b.NotNull && sameType(&a.Type, &b.Type) &&
+			(a.Number == b.Number || a.Number == 0 || b.Number == 0)
 	})
 }
 

@@ -45,6 +45,9 @@ func (v *View) Affected(s *mirror.Snapshot, ev *event.Event, emit func(rootKey [
 
 // change climbs from both sides of a change of an object's row. It is false when the old side is not known.
 func (w *climber) change(o *object, ev *event.Event) (known bool, err error) {
+	if err := o.knows(ev.Schema); err != nil {
+		return true, err
+	}
 	w.old = w.slots(w.old[:0], o, ev, w.before)
 	w.new = w.slots(w.new[:0], o, ev, w.after)
 	complete := ev.Op == event.Insert || ev.BeforeComplete

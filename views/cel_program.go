@@ -38,6 +38,7 @@ var baseEnv = sync.OnceValues(func() (*cel.Env, error) {
 // program compiles an expression over the row of an object and, if withDoc, over the object's fields. It is nil
 // after a problem.
 func (c *compiler) program(o *object, def *exprDef, withDoc bool) *program {
+	c.env.line = def.line
 	env, err := c.celEnv(o, withDoc)
 	if err != nil {
 		c.failf(def.line, "CEL environment: %v", err)

@@ -18,6 +18,7 @@ import (
 type celTypes struct {
 	types.Provider
 	view    string
+	line    int                           // of the expression that is compiled
 	objects map[string]*object            // by the type name of its documents
 	rows    map[string]*object            // by the type name of its rows
 	members map[*object]map[string]*field // fields that expressions may use so far; nil when broken
@@ -84,6 +85,7 @@ func (t *celTypes) FindStructFieldType(name, member string) (*types.FieldType, b
 		if column < 0 {
 			return nil, false
 		}
+		o.names(member, t.line)
 		return rowField(o, o.slot(column)), true
 	}
 	return t.Provider.FindStructFieldType(name, member)

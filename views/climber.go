@@ -99,6 +99,9 @@ func (l *level) parentRow(key []byte, rec mirror.Record) error {
 	if parent.parent == nil {
 		return l.climber.emit(key)
 	}
+	if err := parent.knows(rec.Schema); err != nil {
+		return err
+	}
 	l.row = rec.Row.Values(l.row[:0])
 	l.values = parent.appendSlots(l.values[:0], l.row, rec.Schema)
 	return l.climber.climb(parent, l.values, l.depth+1)

@@ -45,6 +45,8 @@ type compiler struct {
 	catalog []*row.Schema
 	made    *View
 	env     *celTypes
+
+	tableLines map[uint32]int // where each table is named, by OID; the place that was read last
 }
 
 func (c *compiler) failf(line int, format string, args ...any) {
@@ -53,7 +55,7 @@ func (c *compiler) failf(line int, format string, args ...any) {
 
 // view compiles the definition.
 func (c *compiler) view() *View {
-	v := &View{name: c.def.Name, byTable: map[uint32][]*object{}}
+	v := &View{name: c.def.Name, file: c.def.File, byTable: map[uint32][]*object{}}
 	c.made, c.env = v, newCELTypes(c.def.Name)
 	if c.def.from.text == "" {
 		return v
@@ -88,7 +90,7 @@ func (c *compiler) view() *View {
 
 // object adds an object for a table to the view.
 func (c *compiler) object(schema *row.Schema, parent *object, path string) *object {
-	o := &object{schema: schema, parent: parent, path: path, slotNames: map[string]int{}}
+	o := &object{schema: schema, parent: parent, path: path, slotNames: map[string]int{}, lines: map[string]int{}, line: c.tableLines[schema.OID]}
 	c.env.add(o)
 	c.made.objects = append(c.made.objects, o)
 	c.made.byTable[schema.OID] = append(c.made.byTable[schema.OID], o)
@@ -108,6 +110,10 @@ func (c *compiler) table(w word) *row.Schema {
 				c.failf(w.line, "table %s has no primary key, and no replica identity index in its place", name)
 				return nil
 			}
+			if c.tableLines == nil {
+				c.tableLines = map[uint32]int{}
+			}
+			c.tableLines[s.OID] = w.line
 			return s
 		}
 		names = append(names, s.QualifiedName())
@@ -124,7 +130,9 @@ func (c *compiler) column(o *object, w word) int {
 	i := o.column(w.text)
 	if i < 0 {
 		c.noColumn(o, w)
+		return i
 	}
+	o.names(w.text, w.line)
 	return i
 }
 

@@ -178,6 +178,9 @@ func (c *Composer) newJoined(n int) []joined {
 
 // newInstance copies the used columns of a record.
 func (c *Composer) newInstance(o *object, rec mirror.Record) (*instance, error) {
+	if err := o.fits(rec.Schema); err != nil {
+		return nil, err
+	}
 	c.row = rec.Row.Values(c.row[:0])
 	from := len(c.values)
 	c.values = o.appendSlots(c.values, c.row, rec.Schema)
@@ -313,6 +316,9 @@ func (c *Composer) onRow(key []byte, rec mirror.Record) error {
 
 // onLink notes which target rows a row of a link table leads to.
 func (c *Composer) onLink(rec mirror.Record) error {
+	if err := c.reading.knows(rec.Schema); err != nil {
+		return err
+	}
 	values := len(c.values)
 	c.row = rec.Row.Values(c.row[:0])
 	c.values = c.reading.appendSlots(c.values, c.row, rec.Schema)

@@ -12,6 +12,7 @@ import (
 // Composer, which is not.
 type View struct {
 	name    string
+	file    string
 	hash    string
 	source  string
 	root    *object
