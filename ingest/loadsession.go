@@ -212,7 +212,7 @@ func (s *loadSession) judge(ctx context.Context, t *table, err error) error {
 		return nil
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	case errors.As(err, &own):
+	case errors.As(err, &own) && !ofTable(err):
 		return err
 	}
 	if lost(err) {

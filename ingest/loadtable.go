@@ -130,11 +130,17 @@ func (l *Loader) planOne(ctx context.Context, t *table) error {
 		return nil
 	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	case p == nil || errors.As(err, &own) || lost(err):
+	case p == nil || errors.As(err, &own) && !ofTable(err) || lost(err):
 		return err
 	}
 	l.putOff(t, err, time.Now())
 	return nil
+}
+
+// ofTable says whether an error of the mirror is that of one table, whose definition has changed: it is to be loaded from the
+// beginning, and the others are not concerned.
+func ofTable(err error) bool {
+	return errors.Is(err, mirror.ErrForsaken) || errors.Is(err, mirror.ErrKeyChanged) || errors.Is(err, mirror.ErrNoKey)
 }
 
 // plan finds out what is left of a table.
@@ -212,6 +218,9 @@ func (l *Loader) finish(ctx context.Context, t *table) error {
 		err = nil
 	case err == nil:
 		t.state, t.refill = complete, nil
+	case ofTable(err):
+		t.state, t.planned, t.err, t.due = reading, false, err, time.Now().Add(t.waits.Next())
+		err = nil
 	case errors.As(err, &unfilled):
 		l.log.Info("rows moved between snapshots", "table", t.name(), "rows", len(unfilled.Keys))
 		t.state, t.refill, t.planned = reading, unfilled.Keys, false

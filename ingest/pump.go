@@ -52,6 +52,7 @@ type Pump struct {
 	turn     chan struct{} // held by a delivery, or by what is done between two
 	failed   error         // of a delivery; guarded by turn
 	captures atomic.Pointer[captures]
+	forsaken func() // is called when the mirror has forsaken a table; nil before there is anyone who cares
 
 	acknowledged pglogrepl.LSN
 	idleSince    time.Time
@@ -144,7 +145,7 @@ func (p *Pump) write(ctx context.Context, txs []cdc.Transaction) error {
 	if len(parts) == 0 {
 		return p.idle(ctx, last.EndLSN, false)
 	}
-	batch := p.mirror.Begin()
+	batch, forsook := p.mirror.Begin(), p.mirror.Forsook()
 	for i := range parts {
 		for k := range parts[i].Events {
 			if err := batch.Apply(&parts[i].Events[k]); err != nil {
@@ -172,6 +173,9 @@ func (p *Pump) write(ctx context.Context, txs []cdc.Transaction) error {
 		return fmt.Errorf("move mirror to %v: %w", offset, err)
 	}
 	faultpoint.Hit("ingest", "mirrored")
+	if p.forsaken != nil && p.mirror.Forsook() != forsook {
+		p.forsaken()
+	}
 	for i := range parts {
 		p.events.Add(uint64(len(parts[i].Events)))
 	}

@@ -29,6 +29,7 @@ type Tables struct {
 	mirror   *mirror.Mirror
 	log      *slog.Logger
 
+	look     chan struct{}   // has something: Watch is to look now
 	turn     chan struct{}   // held by the method that changes something
 	captured *capturedTables // guarded by turn
 
@@ -40,10 +41,12 @@ type Tables struct {
 // NewTables makes the set of captured tables of parts that do not run yet. source.Tables and catalog are what the
 // configuration says, and what LoadCatalog says of that.
 func NewTables(source cdc.Config, registry *schemas.Registry, pump *Pump, loader *Loader, m *mirror.Mirror, catalog []*row.Schema, log *slog.Logger) *Tables {
-	return &Tables{
+	t := &Tables{
 		source: source, registry: registry, pump: pump, loader: loader, mirror: m, log: log,
-		turn: make(chan struct{}, 1), names: slices.Clone(source.Tables), catalog: slices.Clone(catalog),
+		turn: make(chan struct{}, 1), look: make(chan struct{}, 1), names: slices.Clone(source.Tables), catalog: slices.Clone(catalog),
 	}
+	pump.forsaken = t.Look
+	return t
 }
 
 // Open reads what was captured before, and has the pump capture that of what is configured; when nothing ever was, all of
@@ -78,8 +81,13 @@ func (t *Tables) setCaptures(configured func(*row.Schema) bool) {
 	captured := maps.Clone(t.captured.since)
 	t.pump.SetCaptures(func(s *row.Schema) (bool, pglogrepl.LSN) {
 		since, ok := captured[s.OID]
-		return ok && configured(s), since
+		return ok && (configured(s) || t.means(configured, s.OID)), since
 	})
+}
+
+// means says whether a name that is configured means a table, or meant it before it was renamed.
+func (t *Tables) means(configured func(*row.Schema) bool, oid uint32) bool {
+	return slices.ContainsFunc(t.registry.Versions(oid), configured)
 }
 
 // admitted says whether the changes of a table are captured. The caller has the turn.
@@ -145,6 +153,13 @@ func (t *Tables) Start(ctx context.Context) error {
 			fresh = append(fresh, s)
 		}
 	}
+	// What was forsaken is left to Watch, which knows whether it can be loaded.
+	forsaken := t.mirror.Forsaken()
+	known = slices.DeleteFunc(known, func(s *row.Schema) bool { return forsaken[s.OID] != "" })
+	// A table that is about to be loaded is loaded as it is; of one that is complete the shape is known, or anything could be.
+	if err := t.noteShapes(ctx, known); err != nil {
+		return err
+	}
 	t.loader.Add(known...)
 	if len(fresh) == 0 {
 		return nil
@@ -154,6 +169,9 @@ func (t *Tables) Start(ctx context.Context) error {
 		return err
 	}
 	if err := t.admit(ctx, t.names, fresh); err != nil {
+		return err
+	}
+	if err := t.noteShapes(ctx, fresh); err != nil {
 		return err
 	}
 	t.loader.Add(fresh...)
@@ -264,6 +282,9 @@ func (t *Tables) add(ctx context.Context, names []string) ([]*row.Schema, error)
 		}
 	}
 	t.capture(all, tables)
+	if err := t.noteShapes(ctx, tables); err != nil {
+		return nil, err
+	}
 	t.loader.Add(tables...)
 	return tables, nil
 }
@@ -354,8 +375,7 @@ func (t *Tables) dropOthers(ctx context.Context, names []string) error {
 			others[have.OID] = true
 		}
 		maps.DeleteFunc(others, func(oid uint32, _ bool) bool {
-			s, ok := t.registry.Latest(oid)
-			return ok && configured(s)
+			return t.means(configured, oid)
 		})
 	}
 	find()
@@ -386,7 +406,7 @@ func (t *Tables) dropOthers(ctx context.Context, names []string) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.names = slices.Clone(names)
-	t.catalog = slices.DeleteFunc(t.catalog, func(s *row.Schema) bool { return !configured(s) })
+	t.catalog = slices.DeleteFunc(t.catalog, func(s *row.Schema) bool { return others[s.OID] })
 	return nil
 }
 

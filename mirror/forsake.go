@@ -18,8 +18,12 @@ func (s *stage) forsake(why error) {
 	if state.Key == nil {
 		state.Key = []string{} // so that Tables names it
 	}
+	s.m.forsook.Add(1)
 	s.m.log.Warn("table not followed any more, it must be loaded again", "table", state.Name, "error", why)
 }
+
+// Forsook counts how often a table was forsaken since the mirror was opened.
+func (m *Mirror) Forsook() uint64 { return m.forsook.Load() }
 
 // Forsaken are the tables that are not followed any more, by OID, with the reason. It may wait for the batch under way.
 func (m *Mirror) Forsaken() map[uint32]string {

@@ -45,6 +45,8 @@ type Mirror struct {
 
 	damage *damage
 
+	forsook atomic.Uint64 // tables
+
 	durable atomic.Uint64 // offset that has surely been persisted
 
 	filesDir    string // of files that are loaded (bulkfile.go)
