@@ -60,6 +60,13 @@ type Source struct {
 	Create *bool `yaml:"create"`
 	// BatchBytes bounds what one batch takes from the stream. Default 1MiB, at most 64MiB.
 	BatchBytes Size `yaml:"batch_bytes"`
+	// SchemaChange is what a changed table means for the views of it: "evolve" pauses those that use what has changed, "halt" all of
+	// the table, until they are acknowledged. Default evolve.
+	SchemaChange string `yaml:"schema_change"`
+	// SchemaChangeExcept are the tables for which it is the other way. Default none.
+	SchemaChangeExcept []string `yaml:"schema_change_except"`
+	// SchemaCheck is how often the catalog is looked at for changes that the stream does not bring. Default 5s.
+	SchemaCheck Duration `yaml:"schema_check"`
 }
 
 // Journal says where the journal is and how much it keeps.
@@ -247,6 +254,8 @@ func (c *Config) SetDefaults() {
 		c.Source.Create = &yes
 	}
 	or(&c.Source.BatchBytes, 1<<20)
+	orString(&c.Source.SchemaChange, "evolve")
+	or(&c.Source.SchemaCheck, Duration(5*time.Second))
 	if c.Journal.URL.IsZero() {
 		orString(&c.Journal.Dir, "data/journal")
 	}

@@ -286,6 +286,7 @@ func (p *parser) validate(c *Config) {
 	if c.Source.BatchBytes < 4<<10 || c.Source.BatchBytes > 64<<20 {
 		p.add(p.line("source.batch_bytes"), "source.batch_bytes is %v; it must be between 4KiB and 64MiB", c.Source.BatchBytes)
 	}
+	p.oneOf("source.schema_change", c.Source.SchemaChange, "evolve", "halt")
 	if !c.Journal.URL.IsZero() && p.lines["journal.dir"] != 0 {
 		p.add(p.line("journal.dir"), "journal.dir and journal.url exclude each other")
 	}

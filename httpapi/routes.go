@@ -36,6 +36,7 @@ func (s *Server) routes(gatherer prometheus.Gatherer) http.Handler {
 	s.registerLetters(api)
 	s.registerLetterWork(api)
 	s.registerLetterChanges(api)
+	s.registerSchemas(api)
 	s.registerArchive(api)
 	s.registerStatus(api)
 	s.registerJobs(api)

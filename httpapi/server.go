@@ -66,6 +66,8 @@ type Parts struct {
 	Disks func() []disk.Waiting
 	// Slot is what the source keeps for the daemon's slot; nil while it is not known. Optional.
 	Slot func() *SlotStatus
+	// Schemas knows the captured tables' definitions. Optional: without it, requests for them are answered 501.
+	Schemas Schemas
 }
 
 // Server is the API.
@@ -98,6 +100,7 @@ type Server struct {
 	alert        *alert.Alert
 	waitingDisks func() []disk.Waiting
 	slotStatus   func() *SlotStatus
+	schemas      Schemas
 	handler      http.Handler
 	started      time.Time
 
@@ -115,7 +118,7 @@ func New(cfg Config, parts Parts, log *slog.Logger) (*Server, error) {
 		cfg: cfg, streams: parts.Streams, source: parts.Source, journal: parts.Journal, mirror: parts.Mirror,
 		letters: parts.Letters, load: parts.Load, sinks: parts.Sinks, envelope: parts.Envelope, log: log, archiver: parts.Archive,
 		waiters: make(chan struct{}, cfg.MaxWaiters), jobs: newJobs(log), watch: watch{seen: map[jobName]*watched{}}, verify: parts.Verify,
-		asof: parts.AsOf, keeper: parts.Checkpoints, changes: parts.Changes, alert: parts.Alert, started: time.Now(),
+		asof: parts.AsOf, keeper: parts.Checkpoints, changes: parts.Changes, alert: parts.Alert, schemas: parts.Schemas, started: time.Now(),
 		waitingDisks: parts.Disks, slotStatus: parts.Slot,
 	}
 	s.ending, s.end = context.WithCancelCause(context.Background())

@@ -34,7 +34,7 @@ type TableState struct {
 type WatchConfig struct {
 	// Every is how long after a look at the catalog the next one is. Default 5s.
 	Every time.Duration
-	// Changed is told of all captured tables when something has changed, and at first. Optional.
+	// Changed is told of all captured tables after each look, and of one that is gone before its successor is captured. Optional.
 	Changed func(ctx context.Context, tables []TableState) error
 }
 
@@ -43,7 +43,7 @@ type WatchConfig struct {
 // dropped and made anew is captured in its place. It runs after Start. A source that is away is waited for.
 func (t *Tables) Watch(ctx context.Context, cfg WatchConfig) error {
 	every := cmp.Or(cfg.Every, 5*time.Second)
-	w := &watcher{Tables: t, told: nil, changed: cfg.Changed}
+	w := &watcher{Tables: t, changed: cfg.Changed}
 	defer w.disconnect()
 	for {
 		err := w.turnOf(ctx)
@@ -80,8 +80,6 @@ func (t *Tables) Look() {
 type watcher struct {
 	*Tables
 	conn    *pgx.Conn
-	told    []TableState
-	began   bool
 	changed func(context.Context, []TableState) error
 }
 
@@ -102,14 +100,7 @@ func (w *watcher) turnOf(ctx context.Context) error {
 	if err != nil || w.changed == nil {
 		return err
 	}
-	if w.began && slices.EqualFunc(states, w.told, func(a, b TableState) bool { return a == b }) {
-		return nil
-	}
-	if err := w.changed(ctx, states); err != nil {
-		return err
-	}
-	w.told, w.began = states, true
-	return nil
+	return w.changed(ctx, states)
 }
 
 // tables looks at every captured table and puts right what can be.
@@ -294,6 +285,12 @@ func (w *watcher) replace(ctx context.Context, gone *TableState) error {
 		return nil //nolint:nilerr // there is none
 	}
 	if !w.admitted(made[0]) {
+		// Whoever goes by the table that is gone stops before there is another one to be taken for it.
+		if w.changed != nil {
+			if err := w.changed(ctx, []TableState{*gone}); err != nil {
+				return err
+			}
+		}
 		w.log.Warn("table was dropped and made again", "table", gone.Name, "was", gone.OID, "is", made[0].OID)
 		if _, err := w.add(ctx, []string{gone.Name}); err != nil {
 			gone.Problem = fmt.Sprintf("table %s was dropped and made again, and cannot be captured: %v", gone.Name, err)

@@ -50,8 +50,9 @@ var (
 	}
 	parkedDesc = describe("parked_total", "Documents parked.")
 	stateDesc  = prometheus.NewDesc("lanternist_projector_state", "1 for the state that the projector is in.", append(metricLabels, "state"), nil)
+	pausedDesc = prometheus.NewDesc("lanternist_projector_paused", "1 for each reason why the projector is paused: file and line of the view, and what of a table has changed.", append(metricLabels, "reason"), nil)
 	writeDesc  = describe("write_seconds", "Time the sink took to answer a write.")
-	states     = []State{StateStopped, StateStarting, StateWaiting, StateBuilding, StateRunning, StateRetrying}
+	states     = []State{StateStopped, StateStarting, StateWaiting, StateBuilding, StateRunning, StateRetrying, StatePaused}
 )
 
 func counter(name, help string, value func(*Status) float64) metric {
@@ -70,6 +71,7 @@ func (c *Collector) Describe(out chan<- *prometheus.Desc) {
 	out <- parkedDesc
 	out <- stateDesc
 	out <- writeDesc
+	out <- pausedDesc
 }
 
 // Collect implements prometheus.Collector.
@@ -86,6 +88,9 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 				value = 1
 			}
 			out <- prometheus.MustNewConstMetric(stateDesc, prometheus.GaugeValue, value, s.Projector, s.Sink, string(state))
+		}
+		for _, reason := range s.Paused {
+			out <- prometheus.MustNewConstMetric(pausedDesc, prometheus.GaugeValue, 1, s.Projector, s.Sink, reason)
 		}
 		count, sum, buckets := r.counters.seconds.cumulative()
 		out <- prometheus.MustNewConstHistogram(writeDesc, count, sum, buckets, s.Projector, s.Sink)

@@ -76,6 +76,9 @@ func (r *Runner) open(ctx context.Context) (*follower, error) {
 	if err := r.follows(ctx, cp); err != nil {
 		return nil, err
 	}
+	if reasons := r.Paused(); changed != nil && len(reasons) > 0 {
+		return nil, fmt.Errorf("%w: %w", errPaused, changed)
+	}
 	if changed != nil {
 		return nil, errRedefined{errBuild{fmt.Sprintf("the view's definition has changed, and the live generation cannot be followed: %v", changed)}}
 	}

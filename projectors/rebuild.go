@@ -92,6 +92,9 @@ func (v revival) definition(r *Runner) *definition {
 	return r.wanted.Load()
 }
 
+// asked says whether somebody asked for it.
+func (v revival) asked() bool { return v.done != nil }
+
 // giveUp gives up what make has made.
 func (v revival) giveUp(ctx context.Context, r *Runner, f *follower) {
 	if v.back {

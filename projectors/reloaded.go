@@ -6,6 +6,9 @@ import "fmt"
 // promise: that may have taken no time at all, and no event says what it changed. It is asked after the mirror's progress was
 // read and before that is promised, so that a checkpoint never says more than the load before.
 func (f *follower) stillLoaded() error {
+	if f.live && len(f.runner.Paused()) > 0 {
+		return errPaused
+	}
 	if err := f.runner.stillLoaded(f.def); err != nil {
 		return err
 	}

@@ -47,6 +47,7 @@ type Runner struct {
 	documentSizes, batchSizes sizes
 	shelf                     shelf
 	alone                     alone
+	pauses                    pauses
 	status                    state
 	oldest                    atomic.Int64 // append time of the batch being processed, in microseconds since 1970; 0 when caught up
 
@@ -159,7 +160,16 @@ func (r *Runner) run(ctx context.Context, again revival) (err error) {
 	why, wish := again.why(), again
 	held := false // what is live stays as it is until a Rebuild
 	for {
-		f, err := r.obtain(ctx, why, wish)
+		if (why != "" || errors.Is(err, errPaused)) && wish.def == nil && !again.asked() && len(r.Paused()) > 0 {
+			if again, err = r.awaitResume(ctx); err != nil {
+				return err
+			}
+			if again.asked() {
+				why, wish = again.why(), again
+			}
+		}
+		var f *follower
+		f, err = r.obtain(ctx, why, wish)
 		if err == nil {
 			again.answer(nil)
 			why, wish = "", revival{}
@@ -183,6 +193,9 @@ func (r *Runner) run(ctx context.Context, again revival) (err error) {
 			return context.Cause(ctx)
 		case errors.Is(err, ErrLost):
 			r.log.Error("sink lost documents, opening it again", "error", err)
+		case errors.Is(err, errPaused):
+		case errors.Is(err, views.ErrMisfit):
+			r.log.Warn("tables are of another version than the view", "error", err)
 		case errors.Is(err, errUnsettled), errors.Is(err, errNotLive):
 			r.log.Warn("asking the sink which generation is live", "error", err)
 		case errors.Is(err, errCannotFollow):
@@ -218,6 +231,9 @@ func (r *Runner) obtain(ctx context.Context, why string, wish revival) (*followe
 		why = cmp.Or(why, build.reason)
 	} else if why == "" || ctx.Err() != nil {
 		return nil, err
+	}
+	if len(r.Paused()) > 0 && wish.def == nil && !wish.asked() {
+		return nil, fmt.Errorf("%w: %s", errPaused, why)
 	}
 	level := slog.LevelWarn
 	if r.status.live.Load() == 0 {
@@ -258,6 +274,28 @@ func (r *Runner) follow(ctx context.Context, f *follower) (_ *follower, err erro
 	defer watch.Stop()
 	for {
 		progress, changed := r.mirror.Progress()
+		if reasons, resumed := r.pauses.get(); len(reasons) > 0 {
+			r.oldest.Store(0)
+			r.status.enter(StatePaused)
+			select {
+			case h := <-r.handover:
+				f, at, err = r.takeOver(ctx, f, at, h)
+			case q := <-r.refreshes:
+				q.done <- errPaused
+			case w := <-r.rewrites:
+				w.done <- rewritten{err: errPaused}
+			case <-r.recheck:
+				err = f.recheck(at)
+			case <-at.Done():
+				err = context.Cause(at)
+			case <-resumed:
+			}
+			if err != nil {
+				return f, err
+			}
+			r.status.enter(StateRunning)
+			continue
+		}
 		if err := f.stillLoaded(); err != nil {
 			return f, err
 		}
@@ -282,6 +320,9 @@ func (r *Runner) follow(ctx context.Context, f *follower) (_ *follower, err erro
 			if behind {
 				err = f.step(at)
 			}
+		}
+		if errors.Is(err, errPaused) {
+			continue
 		}
 		if err != nil {
 			return f, err

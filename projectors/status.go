@@ -1,6 +1,7 @@
 package projectors
 
 import (
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,6 +21,7 @@ const (
 	StateWaiting  State = "waiting"  // for the initial load of the view's tables
 	StateBuilding State = "building" // a generation, because there is none to go on with
 	StateRunning  State = "running"  // following the journal
+	StatePaused   State = "paused"   // serving, and following nothing, until Resume is called or another generation is live; Status.Paused says why
 	StatePending  State = "pending"  // serving, and following nothing, until Rebuild is called; Status.Pending says why
 	StateRetrying State = "retrying" // repeating something that failed, in any of the states before
 	StateFrozen   State = "frozen"   // no runner's: the documents are as of a moment, see Fill
@@ -62,8 +64,10 @@ type Status struct {
 	RetryingSince time.Time `json:"retrying_since,omitzero"`
 	// Pending says what is to be done because the live generation is of another definition than the view; "" when it is not.
 	Pending string `json:"pending,omitempty"`
-	Error   string `json:"error,omitempty"` // what is being retried, or what stopped the runner
-	Hint    string `json:"hint,omitempty"`  // what a person can do about it
+	// Paused says why the projector is paused, each reason with file and line of the view; empty when it is not.
+	Paused []string `json:"paused,omitempty"`
+	Error  string   `json:"error,omitempty"` // what is being retried, or what stopped the runner
+	Hint   string   `json:"hint,omitempty"`  // what a person can do about it
 }
 
 // BuildProgress is how far a rebuild or a rollback is.
@@ -94,6 +98,12 @@ func (r *Runner) Status() Status {
 	}
 	if err != nil {
 		s.Error, s.Hint = err.Error(), Hint(err)
+	}
+	if s.Paused = r.Paused(); len(s.Paused) > 0 && s.State != StateStopped {
+		s.Error, s.Hint = strings.Join(s.Paused, "; "), pausedHint
+		if s.State == StateRunning || s.State == StateWaiting {
+			s.State = StatePaused
+		}
 	}
 	return s
 }

@@ -36,7 +36,12 @@ type Registry struct {
 	store control.Store
 	mu    sync.Mutex // held by Register
 	known atomic.Pointer[definitions]
+	seen  atomic.Pointer[func(*row.Schema)]
 }
+
+// OnNew has f called with each definition that is new, before Register returns it: before a row of it is anywhere. f must not
+// call Register.
+func (r *Registry) OnNew(f func(*row.Schema)) { r.seen.Store(&f) }
 
 // definitions is an immutable state of the registry.
 type definitions struct {
@@ -139,6 +144,9 @@ func (r *Registry) Register(ctx context.Context, s *row.Schema) (*row.Schema, er
 	next := known.clone()
 	next.add(added)
 	r.known.Store(next) // it is stored: no one else may get its ID, whatever becomes of what follows
+	if f := r.seen.Load(); f != nil {
+		(*f)(added)
+	}
 	if len(next.tables[s.OID]) == 1 {
 		return added, nil // the only one is the last one
 	}

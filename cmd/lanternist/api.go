@@ -48,7 +48,7 @@ func newAPI(n *daemon) (*httpapi.Server, error) {
 		MaxWait: n.cfg.HTTP.MaxWait.D(), MaxWaiters: n.cfg.HTTP.MaxWaiters, ReadTimeout: n.cfg.HTTP.ReadTimeout.D(),
 		MaxConnections: openFiles() / 2,
 	}, httpapi.Parts{
-		Views: append(n.apiViews(), frozen...), AsOf: n.past.service, Checkpoints: n.past.keeper, Verify: n.verify, Changes: n, Sinks: n.sinkStatuses,
+		Views: append(n.apiViews(), frozen...), AsOf: n.past.service, Checkpoints: n.past.keeper, Verify: n.verify, Changes: n, Schemas: n, Sinks: n.sinkStatuses,
 		Source: n.reader, Journal: n.journal, Mirror: n.mirror, Letters: n.letters, Alert: n.alert,
 		Archive: n.apiArchiver(), Load: n.loadStatus, Metrics: registry,
 		Disks: n.disks.waiting, Slot: n.slots.status,

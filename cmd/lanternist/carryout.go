@@ -36,6 +36,7 @@ func (n *daemon) carryOut(ctx context.Context, t *target, p *plan.Plan, report f
 	if err != nil {
 		return err
 	}
+	defer n.judge()
 	n.indexes.add(compiled...)
 	if err := n.addIndexes(ctx, steps); err != nil {
 		return err
@@ -52,7 +53,12 @@ func (n *daemon) carryOut(ctx context.Context, t *target, p *plan.Plan, report f
 	for _, v := range compiled {
 		for _, r := range n.runners.of(v.Name()) {
 			if !slices.Contains(added, r) && slices.Contains(sinksOf(v), r.sink) {
-				building.Go(func() error { return n.redefine(ctx, r, v, steps) })
+				building.Go(func() error {
+					if err := n.redefine(ctx, r, v, steps); err != nil {
+						return err
+					}
+					return n.acceptDefinitions(ctx, v)
+				})
 			}
 		}
 	}
@@ -135,6 +141,9 @@ func (n *daemon) addProjectors(ctx context.Context, compiled []*views.View) (add
 				return nil, err
 			}
 			r.added = true
+			if err := n.acceptDefinitions(ctx, v); err != nil {
+				return nil, err
+			}
 			n.earlier.remove(r.Name()) // what an earlier view of the name has left is for this one to go on with, or to retire
 			n.runners.add(r)
 			added = append(added, r)
@@ -494,3 +503,6 @@ func (s *steps) table(oid uint32, state httpapi.StepState, done, total int64) {
 		}
 	})
 }
+
+// newQuietSteps are for work that nobody is told the steps of.
+func newQuietSteps() *steps { return newSteps(&plan.Plan{}, func([]httpapi.Step) {}) }

@@ -30,6 +30,13 @@ func (c *catalog) put(tables []*row.Schema) {
 	}
 }
 
+// drop forgets tables.
+func (c *catalog) drop(oids []uint32) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.tables = slices.DeleteFunc(c.tables, func(s *row.Schema) bool { return slices.Contains(oids, s.OID) })
+}
+
 // keep forgets the tables that the names do not mean.
 func (c *catalog) keep(names []string) {
 	tables := c.of(names)

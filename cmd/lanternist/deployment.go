@@ -33,8 +33,10 @@ type deployment struct {
 	log *slog.Logger
 
 	source  *cdc.Source
-	catalog catalog       // of the captured tables, registered
-	views   []*views.View // as of the start
+	catalog catalog // of the captured tables, registered
+	// evolution is which definitions of its tables each view goes by.
+	evolution evolution
+	views     []*views.View // as of the start
 	// earlier is what was deployed before the start and is not configured any more.
 	earlier leftovers
 
@@ -91,13 +93,16 @@ func openDeploymentWith(ctx context.Context, cfg *config.Config, log *slog.Logge
 	if err := d.openStores(ctx); err != nil {
 		return d, err
 	}
+	if err := d.resolveTables(ctx); err != nil {
+		return d, err
+	}
 	if err := d.openSource(ctx); err != nil {
 		return d, err
 	}
 	if err := d.loadCatalog(ctx); err != nil {
 		return d, err
 	}
-	if d.views, err = compileViews(cfg, defs, d.catalog.of(cfg.Source.Tables)); err != nil {
+	if d.views, err = d.compileAccepted(ctx, defs); err != nil {
 		return d, badInput(err)
 	}
 	if err := checkOverrides(cfg, d.views); err != nil {
@@ -304,8 +309,15 @@ func (d *deployment) makeRunners(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
+			d.judgeOne(r)
 			d.runners.add(r)
 			d.earlier.remove(r.Name())
+			if len(r.Paused()) > 0 {
+				continue
+			}
+			if err := d.acceptDefinitions(ctx, v); err != nil {
+				return err
+			}
 		}
 	}
 	return d.record(ctx)

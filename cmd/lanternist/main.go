@@ -39,6 +39,7 @@ type commands struct {
 	Rebuild     rebuildCmd     `cmd:"" help:"Fill a new generation of a view from the mirror and promote it."`
 	Replay      replayCmd      `cmd:"" help:"Run stored events of the journal again through one projector."`
 	Verify      verifyCmd      `cmd:"" help:"Compare a view's documents with what they should be; with --repair mend them."`
+	Schemas     schemasCmd     `cmd:"" help:"Definitions of the captured tables: list them, show their versions, acknowledge a change."`
 	Deadletters deadlettersCmd `cmd:"" help:"Documents that a sink refused: look at them, try them again, discard them."`
 	Events      eventsCmd      `cmd:"" help:"Print events, stored ones or as they come."`
 	Journal     journalCmd     `cmd:"" help:"Look into the journal, archive it, verify it, restore it."`

@@ -16,6 +16,7 @@ import (
 	"github.com/lanternist/lanternist/httpapi"
 	"github.com/lanternist/lanternist/ingest"
 	"github.com/lanternist/lanternist/projectors"
+	"github.com/lanternist/lanternist/row"
 )
 
 // How long each stage may take to stop, in the order in which they stop.
@@ -88,6 +89,8 @@ type daemon struct {
 	api    *httpapi.Server
 	alert  *alert.Alert // nil when nobody is told of dead letters
 	slots  slotWatch
+
+	background sync.WaitGroup // what goes on by itself, until the ingest stage ends
 
 	swapping sync.Mutex // held while the API is told by which definition a view is read
 	changing sync.Mutex // held while the deployment is changed
@@ -241,7 +244,20 @@ func (n *daemon) runIngest(ctx context.Context, bar *progress) error {
 		defer stop()
 		return n.loader.Run(ctx)
 	})
-	g.Go(func() error { return n.tables.Start(ctx) })
+	n.evolution.mu.Lock()
+	n.evolution.running = ctx
+	n.evolution.mu.Unlock()
+	n.registry.OnNew(func(s *row.Schema) {
+		n.metDefinition(s)
+		n.tables.Look()
+	})
+	defer n.background.Wait()
+	g.Go(func() error {
+		if err := n.tables.Start(ctx); err != nil {
+			return err
+		}
+		return n.tables.Watch(ctx, ingest.WatchConfig{Every: n.cfg.Source.SchemaCheck.D(), Changed: n.changed})
+	})
 	g.Go(func() error { return n.maintain(ctx) })
 	g.Go(func() error { return n.slots.run(ctx, n.sourceConfig(), n.warnOfHolder) })
 	g.Go(func() error { return n.mirror.Watch(ctx) })
