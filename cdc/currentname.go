@@ -3,12 +3,8 @@ package cdc
 import (
 	"context"
 
-	"github.com/jackc/pglogrepl"
 	"github.com/jackc/pgx/v5"
 )
-
-// LSN is a position in the source's log.
-type LSN = pglogrepl.LSN
 
 // CurrentName is the name that a table of the configuration has now: its own, when there is a table of that name, a pattern, or
 // nothing is known; else that of the one of known, OIDs of tables that had the name, which still exists; "" when none does.

@@ -171,7 +171,7 @@ func (w *watcher) table(ctx context.Context, oid uint32, now *cdc.Shape, forsake
 	}
 	w.loader.Add(state.Now) // nothing, unless it was not to be loaded for a while
 	if was == nil || !sameShape(was, now) {
-		w.capture(w.Tables.names, []*row.Schema{state.Now})
+		w.capture(w.names, []*row.Schema{state.Now})
 		return state, w.putShape(ctx, oid, now)
 	}
 	return state, nil
@@ -227,7 +227,7 @@ func (w *watcher) again(ctx context.Context, s *row.Schema, now *cdc.Shape, why 
 		return err
 	}
 	if hole {
-		err := w.admit(ctx, w.Tables.names, []*row.Schema{s})
+		err := w.admit(ctx, w.names, []*row.Schema{s})
 		if err != nil {
 			return err
 		}
@@ -237,7 +237,7 @@ func (w *watcher) again(ctx context.Context, s *row.Schema, now *cdc.Shape, why 
 	if err := w.putShape(ctx, s.OID, now); err != nil {
 		return err
 	}
-	w.capture(w.Tables.names, []*row.Schema{s})
+	w.capture(w.names, []*row.Schema{s})
 	w.loader.Add(s)
 	return nil
 }

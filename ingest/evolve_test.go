@@ -209,9 +209,10 @@ func (d *deployment) differs(db *devstack.Database, name string) error {
 			}
 			at, presence := rec.Schema.Place(&c)
 			v := row.Value{Kind: row.Null}
-			if presence == row.Present {
+			switch presence {
+			case row.Present:
 				v = rec.Row.Column(at)
-			} else if presence == row.NotYet {
+			case row.NotYet:
 				v = c.Default()
 			}
 			values = append(values, v)

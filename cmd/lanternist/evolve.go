@@ -130,7 +130,7 @@ func (d *deployment) compileOne(def *views.Definition, catalog []*row.Schema) (*
 	before, earlierErr := compileViews(d.cfg, one, earlier)
 	switch {
 	case earlierErr == nil && (err != nil || now[0].Hash() != before[0].Hash() || !slices.Equal(now[0].Tables(), before[0].Tables())):
-		return before[0], nil
+		return before[0], nil //nolint:nilerr // the view is paused, which says why
 	case err != nil:
 		return nil, err
 	}
@@ -219,8 +219,8 @@ func (n *daemon) changed(ctx context.Context, tables []ingest.TableState) error 
 	e.problems = map[string]string{}
 	for _, t := range tables {
 		e.latest[t.OID] = t.Now
-		switch {
-		case t.Now == nil:
+		switch t.Now {
+		case nil:
 			gone[t.Name] = t.OID
 		default:
 			current = append(current, t.Now)
@@ -364,7 +364,7 @@ func (d *deployment) resolveTables(ctx context.Context) error {
 	defer conn.Close(context.WithoutCancel(ctx))
 	names, changed := []string{}, false
 	for _, name := range d.cfg.Source.Tables {
-		now, err := cdc.CurrentName(ctx, conn, name, d.capturedAs(name, since))
+		now, err := cdc.CurrentName(ctx, conn, name, d.hadName(name))
 		if err != nil {
 			return fmt.Errorf("look at the source: %w", err)
 		}
@@ -385,11 +385,11 @@ func (d *deployment) resolveTables(ctx context.Context) error {
 	return nil
 }
 
-// capturedAs are the captured tables that had a name, by OID.
-func (d *deployment) capturedAs(name string, since map[uint32]cdc.LSN) (oids []uint32) {
-	for oid := range since {
-		if slices.ContainsFunc(d.registry.Versions(oid), func(s *row.Schema) bool { return s.QualifiedName() == name }) {
-			oids = append(oids, oid)
+// hadName are the tables that ever had a name while they were captured, by OID.
+func (d *deployment) hadName(name string) (oids []uint32) {
+	for _, latest := range d.registry.Tables() {
+		if slices.ContainsFunc(d.registry.Versions(latest.OID), func(s *row.Schema) bool { return s.QualifiedName() == name }) {
+			oids = append(oids, latest.OID)
 		}
 	}
 	return oids
@@ -403,4 +403,26 @@ func (n *daemon) within(ctx context.Context) context.Context {
 		return n.evolution.running
 	}
 	return ctx
+}
+
+// tolerate takes out of a report what has become of tables that are captured already and keeps those from being followed: the
+// daemon runs for the others, and says so of these.
+func (d *deployment) tolerate(ctx context.Context, report *cdc.Report) error {
+	since, err := ingest.CapturedSince(ctx, d.control)
+	if err != nil {
+		return err
+	}
+	for _, s := range report.Tables {
+		if _, captured := since[s.OID]; !captured {
+			return nil
+		}
+	}
+	report.Problems = slices.DeleteFunc(report.Problems, func(p cdc.Problem) bool {
+		if p.Code != "table-key" && p.Code != "replica-identity" {
+			return false
+		}
+		d.log.Warn("captured table cannot be followed", "why", p.What, "fix", p.Fix)
+		return true
+	})
+	return nil
 }

@@ -109,6 +109,9 @@ func (d *deployment) openSource(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("look at the source: %w", err)
 	}
+	if err := d.tolerate(ctx, report); err != nil {
+		return err
+	}
 	if report.Source.SystemID != "" {
 		if facts.Source, err = cdc.Look(ctx, source); err != nil {
 			return fmt.Errorf("look at the source: %w", err)
