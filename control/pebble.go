@@ -44,7 +44,7 @@ func openPebble(dir string, files vfs.FS, log *slog.Logger) (Store, error) {
 		return nil, fmt.Errorf("open control store %s: %w: is another lanternist running on this data folder? (%w)", dir, ErrLocked, err)
 	}
 	db, err := pebble.Open(dir, &pebble.Options{
-		FS:           files,
+		FS:           disk.Named(files),
 		Lock:         lock,
 		Logger:       pebbleLogger{log.With("dir", dir)},
 		MemTableSize: 1 << 20,

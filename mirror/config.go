@@ -47,7 +47,7 @@ func (c Config) withDefaults() Config {
 	if c.fs == nil {
 		c.fs = vfs.Default
 	}
-	c.fs = c.Disk.Pebble(c.fs)
+	c.fs = disk.Named(c.Disk.Pebble(c.fs))
 	if c.bulkBytes == 0 {
 		c.bulkBytes, c.bulkBytesMin = bulkBytes, bulkBytesMin
 	}
