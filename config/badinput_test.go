@@ -36,6 +36,7 @@ func TestBadInputIsNamed(t *testing.T) {
 		{"a port without a host", minimal + "http: {listen: 7}\n", []string{`l.yaml:5: http.listen: "7" is not host:port`}},
 		{"an endless number", minimal + "projectors: {max_attempts: 1e400}\n", []string{"l.yaml:5: cannot unmarshal"}},
 		{"a negative number", minimal + "projectors: {max_attempts: -1}\n", []string{"l.yaml:5: projectors.max_attempts is -1; it must be at least 1"}},
+		{"a mirror without memory", minimal + "mirror: {cache: 16MiB}\n", []string{"l.yaml:5: mirror.cache is 16MiB; it must be at least 32MiB"}},
 		{"two wrong values", minimal + "journal: {retention: {age: tomorrow, size: many}}\n",
 			[]string{`l.yaml:5: "tomorrow" is not a duration`, `l.yaml:5: "many" is not a size`}},
 		{"as deep as can be", strings.Repeat("[", 20000), []string{"exceeded max depth"}},

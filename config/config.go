@@ -116,7 +116,7 @@ type Checkpoints struct {
 type Mirror struct {
 	// Dir of the mirror. Default "data/mirror".
 	Dir string `yaml:"dir"`
-	// Cache is the memory for blocks that were read and for rows not yet on disk. Default 64MiB.
+	// Cache is the memory for blocks that were read and for rows not yet on disk. Default 64MiB, at least 32MiB.
 	Cache Size `yaml:"cache"`
 }
 

@@ -270,6 +270,9 @@ func holdsSecret(text, path string) bool {
 	return has || u.Query().Has("password")
 }
 
+// mirrorCacheLeast is what memtables and the rows of a transaction take at least.
+const mirrorCacheLeast = 32 << 20
+
 // validate checks what single values cannot tell.
 func (p *parser) validate(c *Config) {
 	if c.Source.URL.IsZero() {
@@ -287,6 +290,9 @@ func (p *parser) validate(c *Config) {
 		p.add(p.line("source.batch_bytes"), "source.batch_bytes is %v; it must be between 4KiB and 64MiB", c.Source.BatchBytes)
 	}
 	p.oneOf("source.schema_change", c.Source.SchemaChange, "evolve", "halt")
+	if c.Mirror.Cache < mirrorCacheLeast {
+		p.add(p.line("mirror.cache"), "mirror.cache is %v; it must be at least %v", c.Mirror.Cache, Size(mirrorCacheLeast))
+	}
 	if !c.Journal.URL.IsZero() && p.lines["journal.dir"] != 0 {
 		p.add(p.line("journal.dir"), "journal.dir and journal.url exclude each other")
 	}
