@@ -36,6 +36,10 @@ func (c ErrorClass) String() string {
 	return fmt.Sprintf("class %d", uint8(c))
 }
 
+// ErrOthersTaken in the chain of a failure says that the sink had no room for this document, and has for others: the sink is not
+// to be spared for it.
+var ErrOthersTaken = errors.New("others are taken")
+
 // classified is an error that says of itself what class it is of, and what a person can do about it.
 type classified struct {
 	class ErrorClass

@@ -245,7 +245,7 @@ func nothingTaken(documents []views.Document, failures []Failure, err error) err
 		return nil
 	}
 	for _, f := range failures {
-		if !repeatable(f.Err) {
+		if !repeatable(f.Err) || errors.Is(f.Err, ErrOthersTaken) {
 			return nil
 		}
 		err = f.Err

@@ -33,13 +33,16 @@ type Client struct {
 	nodes     string // for messages, without secrets
 	size      *projectors.WriteSize
 	pushbacks atomic.Uint64 // times that the cluster had no room
-	buffers   sync.Pool     // *chunk
+	outsizes  outsizes
+	buffers   sync.Pool // *chunk
 	cursors   *cursorSet
 	refreshes sync.WaitGroup
 	life      context.Context // of refreshes, which several requests wait for
 	end       context.CancelFunc
 	closing   sync.Once
 	closed    error // what Close returned
+
+	outsizePatience time.Duration
 }
 
 // NewClient makes a client. It reads the CA file; it does not connect.
@@ -66,7 +69,7 @@ func NewClient(cfg Config) (*Client, error) {
 			ReadBufferSize:      64 << 10,
 		},
 		size:    projectors.NewWriteSize(bulkBytesLeast, bulkBytesStart, cfg.BulkBytes),
-		cursors: newCursorSet(cfg.MaxCursors),
+		cursors: newCursorSet(cfg.MaxCursors), outsizePatience: outsizePatience,
 	}
 	urls := make([]string, len(cfg.URLs))
 	names := make([]string, len(cfg.URLs))

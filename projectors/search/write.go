@@ -172,7 +172,7 @@ func (w *write) finish(ctx context.Context, c *chunk) error {
 		}
 		switch status := statusOf(err); {
 		case status == http.StatusRequestEntityTooLarge:
-			w.client.size.Refused(sent)
+			w.shrink(c, sent)
 			return w.split(ctx, c, err)
 		case status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable:
 			out.again, out.refused = append(out.again[:0], c.index...), err
@@ -182,11 +182,19 @@ func (w *write) finish(ctx context.Context, c *chunk) error {
 		w.name(out.failures)
 		w.took(c, out.again)
 		if len(out.again) == 0 {
+			w.forget(c, sent)
 			return nil
 		}
-		w.client.size.Refused(sent)
+		w.shrink(c, sent)
 		w.client.pushbacks.Add(1)
 		if attempt == bulkAttempts {
+			if len(c.index) == 1 {
+				if outsize := w.outsize(ctx, c.index[0], sent, out.refused); outsize != nil {
+					w.name([]projectors.Failure{{Index: c.index[0], Err: outsize}})
+					w.took(c, nil)
+					return nil
+				}
+			}
 			if err != nil {
 				return err
 			}
@@ -199,6 +207,21 @@ func (w *write) finish(ctx context.Context, c *chunk) error {
 		}
 	}
 	return nil
+}
+
+// shrink has the next requests be smaller than one that was refused, unless that had a single document larger than they are:
+// it says nothing about theirs.
+func (w *write) shrink(c *chunk, sent int) {
+	if len(c.index) > 1 || sent <= w.client.size.Bytes() {
+		w.client.size.Refused(sent)
+	}
+}
+
+// forget tells that what was sent was taken.
+func (w *write) forget(c *chunk, sent int) {
+	if len(c.index) == 1 && sent >= outsizeLeast {
+		w.client.outsizes.forget(w.path + w.docs[c.index[0]].ID)
+	}
 }
 
 // split sends a request that was too large in two halves. A single document that is too large is named.
