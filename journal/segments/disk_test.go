@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/hashicorp/raft-wal/metadb"
 	"github.com/hashicorp/raft-wal/types"
 )
 
@@ -26,6 +27,9 @@ type faultyDisk struct {
 	failAt   int // the operation that fails, 0: none
 	dieAt    int // the operation from which on all fail, 0: none
 	deaf     bool
+	syncs    int  // syncs so far
+	failSync int  // the sync that fails, 0: none
+	drops    bool // what a failed sync has not written, none writes any more, although it is still read
 	failed   bool // some operation has failed
 	unsynced map[string]*unsynced
 }
@@ -62,7 +66,7 @@ func (d *faultyDisk) step(op, name string) error {
 func (d *faultyDisk) heal() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.failAt, d.dieAt, d.failed = 0, 0, false
+	d.failAt, d.dieAt, d.failSync, d.failed = 0, 0, 0, false
 }
 
 func (d *faultyDisk) hasFailed() bool {
@@ -238,6 +242,13 @@ func (f *faultyFile) Sync() error {
 	f.disk.mu.Lock()
 	defer f.disk.mu.Unlock()
 	u := f.disk.of(f.path)
+	if f.disk.syncs++; f.disk.syncs == f.disk.failSync {
+		f.disk.failed = true
+		if f.disk.drops {
+			u.durable, u.writes = f.disk.left(u), nil
+		}
+		return fmt.Errorf("sync %s, sync %d: %w", f.path, f.disk.syncs, errDisk)
+	}
 	for _, w := range u.writes {
 		if grow := w.at + int64(len(w.data)) - int64(len(u.durable)); grow > 0 {
 			u.durable = append(u.durable, make([]byte, grow)...)
@@ -246,4 +257,14 @@ func (f *faultyFile) Sync() error {
 	}
 	u.created, u.writes = false, nil
 	return nil
+}
+
+// Close forgets the metadata when it is durable: bbolt goes on with it elsewhere.
+func (f *faultyFile) Close() error {
+	f.disk.mu.Lock()
+	if filepath.Base(f.path) == metadb.FileName && len(f.disk.of(f.path).writes) == 0 {
+		delete(f.disk.unsynced, f.path)
+	}
+	f.disk.mu.Unlock()
+	return f.WritableFile.Close()
 }

@@ -36,6 +36,9 @@ func (m *metaStore) CommitState(state types.PersistentState) error {
 
 // Load implements types.MetaStore.
 func (m *metaStore) Load(dir string) (types.PersistentState, error) {
+	if err := syncMeta(dir, m.storage); err != nil {
+		return types.PersistentState{}, err
+	}
 	state, err := m.load(dir)
 	if err != nil || len(state.Segments) == 0 {
 		return state, err
@@ -137,10 +140,10 @@ type tailEnd struct {
 }
 
 // inspectTail finds the end of the last segment as the WAL will, without changing anything, and makes sure that
-// nothing that was acknowledged lies beyond it. The file is synced: the process before may have been killed between the
-// write of an entry and its sync, and from now on the entry counts as durable.
+// nothing that was acknowledged lies beyond it. The last append is written again and synced: the process before may have been
+// killed before its sync, or ended because of it, and from now on the entry counts as durable.
 func inspectTail(dir string, d storage, info types.SegmentInfo) (tailEnd, error) {
-	if err := syncFile(dir, d, segment.FileName(info)); err != nil {
+	if err := syncTail(dir, d, segment.FileName(info)); err != nil {
 		return tailEnd{}, err
 	}
 	w, err := segment.NewFiler(dir, d).RecoverTail(info)
@@ -153,15 +156,6 @@ func inspectTail(dir string, d storage, info types.SegmentInfo) (tailEnd, error)
 		return tailEnd{}, err
 	}
 	return end, checkTail(filepath.Join(dir, segment.FileName(info)), end.last)
-}
-
-// syncFile syncs a file that is there.
-func syncFile(dir string, d storage, name string) error {
-	f, err := d.OpenWriter(dir, name)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }
 
 // checkTail looks for entries beyond the one that the WAL takes for the last. A crash leaves at most one, which
