@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+
+	"github.com/lanternist/lanternist/projectors"
 )
 
 // Search answers a query from the live generation. Errors wrap ErrBadQuery, ErrCursorExpired or ErrNotReady where these apply; others
@@ -46,12 +48,14 @@ func (s *Store) find(ctx context.Context, q Query) (*Result, error) {
 		if moves == s.visible.moves() || (q.After == 0 && reader.alone()) {
 			return result, err
 		}
-		// A promotion came between: the index read may not be the one refreshed, nor the one that the query was worked out for.
+		// A promotion came between: the index read may not be the one refreshed, nor the one that the query was worked out for. Then
+		// what it answers, be it a refusal, is not the answer to the query.
+		var undone error
 		if result != nil && result.Cursor != "" {
-			err = s.giveUpCursor(ctx, result.Cursor)
+			undone = s.giveUpCursor(ctx, result.Cursor)
 		}
-		if err = errors.Join(err, ctx.Err()); err != nil {
-			return nil, err
+		if ctx.Err() != nil || undone != nil || errors.Is(err, projectors.ErrUnanswered) {
+			return nil, errors.Join(err, undone, ctx.Err())
 		}
 	}
 }
