@@ -154,6 +154,9 @@ func (f *follower) fill(ctx context.Context, progress Progress) error {
 	report(rows)
 	r.status.course.done()
 	at := snapshot.Progress()
+	if at.LSN, err = f.loadedAt(at.LSN); err != nil {
+		return err
+	}
 	f.position, f.round, f.next = at.Offset, at.Offset, max(at.Offset.Sequence(), r.journal.First())
 	f.mark = at
 	r.log.Info("generation filled", "generation", f.info.Number, "offset", at.Offset, "rows", rows, "took", time.Since(began).Round(time.Millisecond))

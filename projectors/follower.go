@@ -129,13 +129,15 @@ func (f *follower) behind(progress mirror.Progress) bool {
 	}
 	if progress.Offset == f.position && f.round <= f.position {
 		f.promise(progress)
-		f.saver.follow(f.checkpoint(progress.LSN))
+		f.saver.follow(f.checkpoint(f.mark.LSN))
 	}
 	return false
 }
 
-// promise moves the mark, and the watermark when readers see this generation.
+// promise moves the mark, and the watermark when readers see this generation. What was promised stays so: after a start the mirror does
+// not know of the source's idle positions that it had passed before.
 func (f *follower) promise(progress mirror.Progress) {
+	progress.LSN = max(progress.LSN, f.mark.LSN)
 	f.mark = progress
 	f.reached()
 	if f.live {

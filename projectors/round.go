@@ -57,7 +57,7 @@ func (f *follower) runRoundTo(ctx context.Context, end mirror.Progress, given *m
 		return nil
 	}
 	f.promise(r.end)
-	f.saver.offer(f.checkpoint(r.end.LSN), f.events, wrote)
+	f.saver.offer(f.checkpoint(f.mark.LSN), f.events, wrote)
 	f.runner.counters.rounds.Add(1)
 	if !r.oldest.IsZero() {
 		f.runner.reachedAfter(time.Since(r.oldest))
