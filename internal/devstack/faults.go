@@ -18,7 +18,7 @@ func (s *Stack) KillPostgres() error { return killServer(s.postgres) }
 // AbortPostgres ends the server as `pg_ctl stop -m immediate` does: it recovers from its log when it is started again.
 func (s *Stack) AbortPostgres() error {
 	switch p := s.postgres.(type) {
-	case *daemon:
+	case *postgresServer:
 		return p.end() // its endSignal is the immediate shutdown
 	case nil:
 		return errAbsent
@@ -77,6 +77,8 @@ func (s *Stack) ResumeRedis() error { return signalServer(s.redis, syscall.SIGCO
 func signalServer(s server, signal syscall.Signal) error {
 	switch s := s.(type) {
 	case *daemon:
+		return s.signal(signal)
+	case *postgresServer:
 		return s.signal(signal)
 	case redisServer:
 		return s.signal(signal)
