@@ -131,18 +131,23 @@ func TestFaultCrashBetweenParkAndCheckpoint(t *testing.T) {
 	stop := s.run(r)
 	s.reach(r, s.commit(insert(orders, "1", "1", "new"), insert(orders, "2", "1", "new")))
 	eventually(t, "a checkpoint", func() bool { return lastCheckpoint(sink).Offset == s.mirror.Position() })
-	var dead atomic.Bool
+	dead := make(chan struct{})
 	sink.mu.Lock()
 	sink.before = func(operation string) error {
-		if operation == "save" || dead.Load() {
-			return errCrashed
+		if operation == "save" { // under way when the process is killed, or not yet begun
+			<-dead
 		}
-		return nil
+		select {
+		case <-dead:
+			return errCrashed
+		default:
+			return nil
+		}
 	}
 	sink.mu.Unlock()
 	s.commit(update(orders, "1", "1", "poison"))
 	eventually(t, "a letter", func() bool { return r.Status().Parked == 1 })
-	dead.Store(true)
+	close(dead)
 	if err := stop(); err == nil {
 		t.Error("it did not end")
 	}
