@@ -90,6 +90,9 @@ func (r *Runner) create(ctx context.Context, def *definition) (*follower, error)
 	info := Info{Number: 1, Hash: def.hash, Definition: def.View.Source(), Epoch: r.cfg.Epoch, Deployment: r.deployment(), Created: time.Now().UTC()}
 	for _, other := range infos {
 		info.Number = max(info.Number, other.Number+1)
+		if !other.Live && r.owned(other) == nil {
+			r.shelf.meet(other)
+		}
 	}
 	r.status.course.enter(StepCreating)
 	var generation Generation
@@ -242,9 +245,10 @@ func (r *Runner) prepare(ctx context.Context, f *follower) error {
 	return nil
 }
 
-// retireOthers keeps, besides the live generation, those that were live last, Config.KeepGenerations of them. Of which nothing is
-// known, because it could not be looked at, it leaves to the next start.
+// retireOthers keeps, besides the live generation, those that were live last, Config.KeepGenerations of them. What could not be
+// looked at when the runner started, or was not there yet, is looked at now; of which nothing is known even then, it leaves to the next time.
 func (r *Runner) retireOthers(ctx context.Context) error {
+	r.lookAgain(ctx)
 	kept := 0
 	for _, g := range r.shelf.others() {
 		if !g.known {
@@ -259,4 +263,22 @@ func (r *Runner) retireOthers(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// lookAgain looks at the generations of which it is not known whether readers have ever seen them: one that a crash has left
+// half-built, or that a sink has made when the process that asked for it was dead, would else stay beside those that are built after
+// it.
+func (r *Runner) lookAgain(ctx context.Context) {
+	for _, g := range r.shelf.others() {
+		if g.known {
+			continue
+		}
+		_, cp, _, err := r.look(ctx, r.wanted.Load(), g.info.Number)
+		if err != nil && !lacking(err) {
+			r.log.Warn("generation cannot be looked at", "generation", g.info.Number, "error", err)
+			continue
+		}
+		r.shelf.saved(g.info.Number, cp)
+		_, _ = r.definitionOf(ctx, g.info)
+	}
 }

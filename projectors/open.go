@@ -122,9 +122,8 @@ func (r *Runner) survey(ctx context.Context, infos []Info, live int) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		gone := errors.Is(err, ErrNoGeneration) || errors.Is(err, ErrLost)
 		switch {
-		case err != nil && !gone:
+		case err != nil && !lacking(err):
 			// Its trouble is not that of the live one, which does not wait for it.
 			r.log.Warn("generation cannot be looked at", "generation", info.Number, "error", err)
 		case info.Number < live, found && cp.Served && live != 0:
@@ -139,6 +138,9 @@ func (r *Runner) survey(ctx context.Context, infos []Info, live int) error {
 	}
 	return r.discardStrayLetters(ctx, infos)
 }
+
+// lacking says of looking at a generation that it is gone, or something of it.
+func lacking(err error) bool { return errors.Is(err, ErrNoGeneration) || errors.Is(err, ErrLost) }
 
 // discardStrayLetters removes the letters of generations that are gone.
 func (r *Runner) discardStrayLetters(ctx context.Context, infos []Info) error {
@@ -188,7 +190,7 @@ func (r *Runner) resume(ctx context.Context, def *definition, info Info) (genera
 		return err
 	})
 	switch {
-	case errors.Is(err, ErrNoGeneration), errors.Is(err, ErrLost):
+	case err != nil && lacking(err):
 		return nil, cp, errBuild{err.Error()}
 	case err != nil:
 		return nil, cp, err

@@ -57,6 +57,15 @@ func (s *shelf) put(info Info) {
 	s.held[info.Number] = shelved{info: info}
 }
 
+// meet notes a generation that has come up since the sink was asked last: it was asked for by a process that is dead.
+func (s *shelf) meet(info Info) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, held := s.held[info.Number]; !held {
+		s.held[info.Number] = shelved{info: info}
+	}
+}
+
 func (s *shelf) remove(number int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
