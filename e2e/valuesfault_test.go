@@ -170,7 +170,7 @@ func (v *valueFault) notIndexed(id string) []string {
 func TestFaultDateOutOfRange(t *testing.T) {
 	t.Parallel()
 	v := startValueFault(t, faults.Fault{
-		ID: "values-date-out-of-range", Fault: "dates and timestamps that Elasticsearch has no number for (infinity), and dates BC and after the year 9999",
+		Heavy: true, ID: "values-date-out-of-range", Fault: "dates and timestamps that Elasticsearch has no number for (infinity), and dates BC and after the year 9999",
 		Promise: "every document is in both sinks with Postgres' value; BC and far years are found and sorted; documents with an infinity are found by their other fields, and searches name the field that is not indexed",
 		Answer:  notIndexedAnswer,
 	}, `CREATE TABLE t (id int PRIMARY KEY, label text, ends_at timestamptz, day date);
