@@ -7,7 +7,7 @@ import (
 
 // WriteSize is how large a sink's requests are made, in bytes. It follows what the sink takes: a request that was refused for want
 // of room, that got no answer in time or took long halves it; one that was full and quick makes it larger by a sixteenth of the
-// most. So those who share a sink, in one process or in many, come to a fair share of what it can take (see pacer). It is
+// most, or by a quarter of itself when that is less. So those who share a sink, in one process or in many, come to a fair share of what it can take (see pacer). It is
 // safe for concurrent use.
 type WriteSize struct {
 	mu          sync.Mutex
@@ -19,6 +19,8 @@ const (
 	writeQuick = 500 * time.Millisecond // a full request that took less may be larger
 	writeSlow  = 3 * time.Second        // one that took more should be smaller
 	writeGrow  = 16
+	// writeGrowSmall is for a size that is small already: a sixteenth of the most could be many times of what the sink takes.
+	writeGrowSmall = 4
 )
 
 // NewWriteSize makes a size between least and most, which begins with start.
@@ -41,7 +43,7 @@ func (s *WriteSize) Accepted(size int, took time.Duration) {
 	case took > writeSlow:
 		s.halve(size)
 	case took < writeQuick && size >= s.bytes-s.bytes/4:
-		s.bytes = min(s.most, s.bytes+max(1, s.most/writeGrow))
+		s.bytes = min(s.most, s.bytes+max(1, min(s.most/writeGrow, s.bytes/writeGrowSmall)))
 	}
 }
 
