@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -35,7 +36,7 @@ type SlotHolder struct {
 func (h *SlotHolder) String() string {
 	if h.Prepared != "" {
 		return fmt.Sprintf("transaction %d of database %s, prepared as %s %s ago; end it with: ROLLBACK PREPARED '%s' (or COMMIT PREPARED)",
-			h.XID, h.Database, h.Prepared, h.Age.Round(time.Second), h.Prepared)
+			h.XID, h.Database, h.Prepared, h.Age.Round(time.Second), strings.ReplaceAll(h.Prepared, "'", "''"))
 	}
 	who := fmt.Sprintf("session with pid %d", h.PID)
 	if h.User != "" {
