@@ -187,14 +187,14 @@ func (w *write) finish(ctx context.Context, c *chunk) error {
 		}
 		w.shrink(c, sent)
 		w.client.pushbacks.Add(1)
-		if attempt == bulkAttempts {
-			if len(c.index) == 1 {
-				if outsize := w.outsize(ctx, c.index[0], sent, out.refused); outsize != nil {
-					w.name([]projectors.Failure{{Index: c.index[0], Err: outsize}})
-					w.took(c, nil)
-					return nil
-				}
+		if len(c.index) == 1 && (attempt == bulkAttempts || never(out.refused)) {
+			if outsize := w.outsize(ctx, c.index[0], sent, out.refused); outsize != nil {
+				w.name([]projectors.Failure{{Index: c.index[0], Err: outsize}})
+				w.took(c, nil)
+				return nil
 			}
+		}
+		if attempt == bulkAttempts {
 			if err != nil {
 				return err
 			}
