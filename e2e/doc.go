@@ -12,6 +12,7 @@
 //	LANTERNIST_VALUES       rows of random values of every type; default 60
 //	LANTERNIST_FAULTS       all: heavy faults are caused, too
 //	LANTERNIST_FAULTS_FOR   for how long faults come at random; without it none do
+//	LANTERNIST_E2E_LARGE_ROWS   rows of a large transaction; default 2000000
 //	LANTERNIST_E2E_LOGS     folder for the logs of daemons that faults have ended
 //	LANTERNIST_E2E_SEED     repeat a run with the seed that it printed
 package e2e

@@ -156,10 +156,11 @@ func (d *daemon) releaseSlot(want func(slotHeld) bool) (said string, took time.D
 		if now, _ := in.slotPositions(); now <= acknowledged {
 			return fmt.Errorf("the slot is at %s, was acknowledged at %s", now, acknowledged)
 		}
-		if held, err := in.slotHeld(); err != nil || held.Holder != nil {
-			return fmt.Errorf("the slot is held by %+v, %v", held.Holder, err)
+		held, err := in.slotHeld()
+		if err == nil && held.Holder != nil {
+			err = fmt.Errorf("the slot is held by %+v", held.Holder)
 		}
-		return nil
+		return err
 	})
 	return m[1], time.Since(began)
 }
