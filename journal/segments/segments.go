@@ -33,7 +33,8 @@ type Config struct {
 	// SegmentSize is the size at which a segment file is closed and the next one begun, in bytes; space is
 	// freed a segment at a time. It applies to segments begun from now on. Default 64 MiB, at most 1 GiB.
 	SegmentSize int
-	// Disk is waited for when it is full, and told of what does not pass. Default: errors are returned as they come.
+	// Disk is waited for when it has no room for one more segment, and told of what does not pass. Default: errors are returned as
+	// they come.
 	Disk *disk.Disk
 
 	inlineMax int     // the largest entry that is no file of its own; 0: inlineMax
@@ -56,6 +57,7 @@ type Log struct {
 	log  *slog.Logger
 	disk *disk.Disk
 	most int // bytes of an entry that lies in a segment itself
+	room int // bytes that stay free on the disk
 
 	mu     sync.Mutex // held by Append and Close
 	broken error      // of an append whose outcome is unknown
@@ -92,7 +94,7 @@ func open(dir string, cfg Config, log *slog.Logger) (*Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &Log{dir: dir, lock: lock, log: log, disk: cfg.Disk, most: cfg.inlineMax,
+	l := &Log{dir: dir, lock: lock, log: log, disk: cfg.Disk, most: cfg.inlineMax, room: cfg.SegmentSize,
 		meta: &metaStore{segmentSize: cfg.SegmentSize, storage: cfg.storage, log: log}}
 	l.wal, err = wal.Open(dir, wal.WithMetaStore(l.meta), wal.WithSegmentFiler(segment.NewFiler(dir, cfg.storage)),
 		wal.WithSegmentSize(cfg.SegmentSize), wal.WithLogger(bridge(log)))
@@ -125,7 +127,8 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// Append implements journal.Log. It cannot be interrupted once it writes.
+// Append implements journal.Log. It cannot be interrupted once it writes. The room for one more segment is waited for before:
+// the WAL would wait for it with its lock held, so that no trim could make room.
 func (l *Log) Append(ctx context.Context, sequence uint64, entry []byte) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -141,6 +144,9 @@ func (l *Log) Append(ctx context.Context, sequence uint64, entry []byte) error {
 	}
 	if sequence == 0 || last != 0 && sequence != last+1 {
 		return fmt.Errorf("%w: the last entry is %d, cannot append %d", journal.ErrFenced, last, sequence)
+	}
+	if err := l.disk.Room(ctx, l.dir, int64(l.room)+int64(len(entry))); err != nil {
+		return err
 	}
 	stored := &raft.Log{Index: sequence, Data: entry, Extensions: appendMark(nil, sequence)}
 	if len(entry) > l.most {
