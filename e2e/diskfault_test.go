@@ -1,12 +1,14 @@
 package e2e
 
 import (
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/lanternist/lanternist/internal/devstack"
 	"github.com/lanternist/lanternist/internal/faultpoint"
 	"github.com/lanternist/lanternist/internal/faults"
 )
@@ -42,6 +44,8 @@ func (f diskFaults) end(store string) {
 }
 
 func TestFaultJournalSyncFails(t *testing.T) { syncFails(t, "journal", "Journal") }
+func TestFaultMirrorSyncFails(t *testing.T)  { syncFails(t, "mirror", "Mirror") }
+func TestFaultControlSyncFails(t *testing.T) { syncFails(t, "control", "Resources") }
 
 func syncFails(t *testing.T, store, area string) {
 	result := faults.Cause(t, faults.Fault{
@@ -73,4 +77,50 @@ func syncFails(t *testing.T, store, area string) {
 	d.nothingParked()
 	d.stop()
 	audit.compare()
+}
+
+func TestFaultSlowDisk(t *testing.T) {
+	result := faults.Cause(t, faults.Fault{
+		ID: "disk-slow", Area: "Resources",
+		Fault:   "Every fsync of journal, mirror and control store takes 200 ms.",
+		Promise: "Documents come later, in larger batches, and nothing else changes: the source's connection is kept, reads go on, and everything arrives while the disk is slow.",
+		Answer:  "See how far behind it is with `lanternist status`; give the journal a faster disk.",
+		Heavy:   true,
+	})
+	in := installNotes(t, options{})
+	audit := in.startAudit([]string{"public.notes"})
+	f := diskFaults{t, t.TempDir()}
+	d := in.startFaulty(f)
+	d.ready()
+	d.reach()
+	for _, store := range []string{"journal", "mirror", "control"} {
+		f.set(store, "200ms")
+	}
+	conn := in.database.Conn(t.Context())
+	for i := range 300 {
+		if _, err := conn.Exec(t.Context(), `UPDATE notes SET n = n + 1 WHERE id = 1 + $1 % 100`, i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if a, err := in.ask(http.MethodGet, "/v1/views/note/7", nil); err != nil || a.status != http.StatusOK {
+		t.Errorf("a read while the disk is slow: status %d, %v", a.status, err)
+	}
+	began := time.Now()
+	d.reach()
+	took := time.Since(began)
+	var s struct {
+		Source struct{ Reconnects int }
+	}
+	devstack.Eventually(t, readyWithin, func() error { return in.get("/v1/status", &s) })
+	if s.Source.Reconnects != 0 {
+		t.Errorf("%d reconnects", s.Source.Reconnects)
+	}
+	in.compareNotes()
+	for _, store := range []string{"journal", "mirror", "control"} {
+		f.end(store)
+	}
+	d.nothingParked()
+	d.stop()
+	audit.compare()
+	result.Notef("300 transactions were in both sinks %v after the last", took.Round(time.Millisecond))
 }

@@ -116,18 +116,24 @@ func TestFaultJournalDiskFull(t *testing.T) {
 	diskFull(t, faults.Fault{
 		ID: "disk-full-journal", Area: "Resources",
 		Fault: "The journal's disk is full.",
-	}, "journal", 200)
+	}, "journal", 200, growNotes)
 }
 
 func TestFaultMirrorDiskFull(t *testing.T) {
 	diskFull(t, faults.Fault{
 		ID: "disk-full-mirror", Area: "Resources",
 		Fault: "The mirror's disk is full.",
-	}, "mirror", 60)
+	}, "mirror", 60, growNotes)
 }
 
-// diskFull fills the disk of a store under traffic, and makes room again.
-func diskFull(t *testing.T, f faults.Fault, store string, mib int) {
+// growNotes are rows that do not compress, and changes of a table that is not captured, whose position has to be written, too.
+var growNotes = []string{
+	`UPDATE notes SET n = n + 1, ballast = (SELECT string_agg(md5(random()::text), '') FROM generate_series(1, 2500)) WHERE id % 10 = $1`,
+	`INSERT INTO foreign_traffic SELECT $1, repeat(md5(random()::text), 40) FROM generate_series(1, 1500)`,
+}
+
+// diskFull fills the disk of a store under traffic that makes the store grow, and makes room again.
+func diskFull(t *testing.T, f faults.Fault, store string, mib int, grow []string) {
 	f.Promise = "The stream stands still, nothing is acknowledged to the source that is not durable, reads go on, status and health name the store; " +
 		"it goes on by itself when there is room, with every transaction journaled once."
 	f.Answer = "Make room on the disk; nothing has to be started again. Which store it is: `lanternist status`."
@@ -141,8 +147,6 @@ func diskFull(t *testing.T, f faults.Fault, store string, mib int) {
 	d.reach()
 	disk.fill()
 
-	// Rows that do not compress, until the store finds no room; and changes of a table that is not captured, whose position has
-	// to be written, too.
 	conn := in.database.Conn(t.Context())
 	rounds := 0
 	devstack.Eventually(t, reachWithin, func() error {
@@ -153,17 +157,14 @@ func diskFull(t *testing.T, f faults.Fault, store string, mib int) {
 			t.Fatalf("%s waits, want %s", waits, store)
 		}
 		rounds++
-		for _, sql := range []string{
-			`UPDATE notes SET n = n + 1, ballast = (SELECT string_agg(md5(random()::text), '') FROM generate_series(1, 2500)) WHERE id % 10 = $1`,
-			`INSERT INTO foreign_traffic SELECT $1, repeat(md5(random()::text), 40) FROM generate_series(1, 1500)`,
-		} {
+		for _, sql := range grow {
 			if _, err := conn.Exec(t.Context(), sql, rounds%10); err != nil {
 				t.Fatal(err)
 			}
 		}
 		return fmt.Errorf("the disk of %s is full, and nothing waits after %d rounds", store, rounds)
 	})
-	if _, err := conn.Exec(t.Context(), `UPDATE notes SET n = n + 1`); err != nil {
+	if _, err := conn.Exec(t.Context(), `UPDATE notes SET n = n + 1, title = 'full ' || id`); err != nil {
 		t.Fatal(err)
 	}
 	var health struct{ Status string }
@@ -216,4 +217,104 @@ func (in *installation) acknowledgedIsDurable() {
 	if parseLSN(in.t, confirmed) > parseLSN(in.t, later) {
 		in.t.Errorf("the slot has confirmed %s, the daemon has made durable %s", confirmed, later)
 	}
+}
+
+// TestFaultStoppedWhileTheDiskIsFull stops the daemon while it stands still, and stops the next one while it cannot even open its
+// stores.
+func TestFaultStoppedWhileTheDiskIsFull(t *testing.T) {
+	result := faults.Cause(t, faults.Fault{
+		ID: "stopped-while-disk-full", Area: "Resources",
+		Fault: "The daemon is told to stop while the mirror's disk is full, and once more while it is starting on the full disk.",
+		Promise: "It ends within its deadlines with exit code 1, names the store, and leaves the stores as a crash would; the next start goes on from there, " +
+			"with every transaction journaled once.",
+		Answer: "Make room, then start it again: `lanternist run`.",
+		Heavy:  true,
+	})
+	in := installNotes(t, options{})
+	disk := in.mountSmall("mirror", 100)
+	audit := in.startAudit([]string{"public.notes"})
+	d := in.start()
+	d.ready()
+	d.reach()
+	disk.fill()
+	conn := in.database.Conn(t.Context())
+	devstack.Eventually(t, reachWithin, func() error {
+		d.alive()
+		if in.waitingDisk() == "mirror" {
+			return nil
+		}
+		_, err := conn.Exec(t.Context(), growNotes[0], 1)
+		return errors.Join(err, errors.New("nothing waits"))
+	})
+	d.stopStuck("mirror")
+
+	d = in.start()
+	if !d.log.find(readyWithin, "disk operation waits") {
+		t.Fatal("the daemon started on a full disk as if it had room")
+	}
+	d.stopStuck("mirror")
+
+	disk.free()
+	began := time.Now()
+	d = in.start()
+	d.ready()
+	d.reach()
+	result.Recovered(time.Since(began))
+	in.compareNotes()
+	d.nothingParked()
+	d.stop()
+	audit.compare()
+}
+
+// stopStuck stops a daemon whose store waits for its disk.
+func (d *daemon) stopStuck(store string) {
+	d.in.t.Helper()
+	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		d.in.t.Fatal(err)
+	}
+	if code := d.exit(stopWithin); code != 1 || !strings.Contains(d.log.text(), "not closed: "+store+" waits") {
+		d.in.t.Errorf("exit code %d; want 1, and the name of the store that waits", code)
+	}
+}
+
+// TestFaultControlDiskFull starts the daemon on a full disk of the control store, stops it, and makes room under the next one.
+func TestFaultControlDiskFull(t *testing.T) {
+	result := faults.Cause(t, faults.Fault{
+		ID: "disk-full-control", Area: "Resources",
+		Fault: "The disk of the control store (positions, dead letters, table definitions) is full when the daemon starts.",
+		Promise: "The start waits, names the store, and goes on by itself when there is room, with every transaction journaled once; " +
+			"a daemon stopped meanwhile ends with exit code 1.",
+		Answer: "Make room on the disk; nothing has to be started again. Until then the log names the file: `lanternist run`.",
+		Heavy:  true,
+	})
+	in := installNotes(t, options{})
+	disk := in.mountSmall("control", 20)
+	audit := in.startAudit([]string{"public.notes"})
+	d := in.start()
+	d.ready()
+	d.reach()
+	d.stop()
+	in.database.Exec(`UPDATE notes SET n = n + 1`)
+	disk.fill()
+
+	d = in.start()
+	if !d.log.find(readyWithin, "disk operation waits") {
+		t.Fatal("the daemon started on a full disk as if it had room")
+	}
+	d.stopStuck("control")
+	d = in.start()
+	if !d.log.find(readyWithin, "disk operation waits") {
+		t.Fatal("the daemon started on a full disk as if it had room")
+	}
+	in.database.Exec(`UPDATE notes SET n = n + 1`)
+	d.alive()
+	disk.free()
+	began := time.Now()
+	d.ready()
+	d.reach()
+	result.Recovered(time.Since(began))
+	in.compareNotes()
+	d.nothingParked()
+	d.stop()
+	audit.compare()
 }

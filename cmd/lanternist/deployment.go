@@ -75,8 +75,13 @@ func openDeployment(ctx context.Context, cfg *config.Config, log *slog.Logger) (
 }
 
 // openDeploymentWith is openDeployment that may accept that changes are missing in the journal.
-func openDeploymentWith(ctx context.Context, cfg *config.Config, log *slog.Logger, acceptGap bool) (d *deployment, err error) {
-	d = &deployment{cfg: cfg, log: log, accept: acceptGap, disks: newDisks(cfg, log), shared: newSharedSinks(cfg)}
+func openDeploymentWith(ctx context.Context, cfg *config.Config, log *slog.Logger, acceptGap bool) (*deployment, error) {
+	return openDeploymentOn(ctx, cfg, log, newDisks(cfg, log), acceptGap)
+}
+
+// openDeploymentOn is openDeploymentWith on disks that somebody watches meanwhile.
+func openDeploymentOn(ctx context.Context, cfg *config.Config, log *slog.Logger, on disks, acceptGap bool) (d *deployment, err error) {
+	d = &deployment{cfg: cfg, log: log, accept: acceptGap, disks: on, shared: newSharedSinks(cfg)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.close())

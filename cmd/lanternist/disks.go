@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -55,15 +56,64 @@ func (d *disks) lost() error {
 	return nil
 }
 
-// closeUnlessStuck closes the stores, unless a disk stands in the way: they are then left as a crash would leave them, which is
-// what they are made for.
+// errWaits is wrapped by the error of a daemon that was stopped while a store waited for its disk.
+var errWaits = errors.New("the stores were not closed")
+
+// stuck says which store waits for its disk, or what failed on one, when that keeps the stores from being opened or closed. They are
+// then left as a crash would leave them, which is what they are made for.
+func (d *disks) stuck() error {
+	if err := d.lost(); err != nil {
+		return err
+	}
+	waiting := d.waiting()
+	if len(waiting) == 0 {
+		return nil
+	}
+	w := waiting[0]
+	return fmt.Errorf("%w: %s waits for %s since %s: %s; nothing is lost, the next start goes on from what is on the disk",
+		errWaits, w.Store, w.Path, w.Since.Format(time.RFC3339), w.Error)
+}
+
+// stuckEvery is how often it is looked whether a disk stands in the way.
+const stuckEvery = 100 * time.Millisecond
+
+// openUnlessStuck is openDeployment, which a disk may hold up for any time. When a disk fails then, or somebody stops the daemon
+// while one is full, the stores are left as they are.
+func openUnlessStuck(ctx context.Context, cfg *config.Config, log *slog.Logger) (d *deployment, err error) {
+	disks := newDisks(cfg, log)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		d, err = openDeploymentOn(ctx, cfg, log, disks, false)
+	}()
+	tick := time.NewTicker(stuckEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-done:
+			return d, err
+		case <-tick.C:
+		}
+		if lost := disks.lost(); lost != nil {
+			return nil, lost
+		}
+		if ctx.Err() == nil {
+			continue
+		}
+		if stuck := disks.stuck(); stuck != nil {
+			return nil, stuck
+		}
+	}
+}
+
+// closeUnlessStuck closes the stores, unless a disk stands in the way.
 func (n *daemon) closeUnlessStuck() error {
 	if n.disks.err() != nil {
 		return nil // it has been said
 	}
 	closed := make(chan error, 1)
 	go func() { closed <- n.close() }()
-	tick := time.NewTicker(100 * time.Millisecond)
+	tick := time.NewTicker(stuckEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -71,12 +121,7 @@ func (n *daemon) closeUnlessStuck() error {
 			return err
 		case <-tick.C:
 		}
-		if waiting := n.disks.waiting(); len(waiting) > 0 {
-			w := waiting[0]
-			return fmt.Errorf("the stores were not closed: %s waits for %s since %s: %s; nothing is lost, the next start goes on from what is on the disk",
-				w.Store, w.Path, w.Since.Format(time.RFC3339), w.Error)
-		}
-		if err := n.disks.lost(); err != nil {
+		if err := n.disks.stuck(); err != nil {
 			return err
 		}
 	}

@@ -59,9 +59,9 @@ func (c *runCmd) Run(a *app) error {
 
 // once runs the daemon until a person stops it, or something does that a person must look at.
 func (c *runCmd) once(a *app, cfg *config.Config, log *slog.Logger) error {
-	d, err := openDeployment(a.ctx, cfg, log)
+	d, err := openUnlessStuck(a.ctx, cfg, log)
 	if err != nil {
-		if a.ctx.Err() != nil {
+		if a.ctx.Err() != nil && !errors.Is(err, errWaits) && !errors.Is(err, errDisk) {
 			return nil // a person stopped it while it was starting
 		}
 		return explainDamage(cfg, err)
@@ -74,7 +74,7 @@ func (c *runCmd) once(a *app, cfg *config.Config, log *slog.Logger) error {
 	bar := a.logProgress(log, "load tables", "rows")
 	err = daemon.run(a.ctx, bar)
 	if errors.Is(err, errStuck) {
-		return err
+		return errors.Join(err, daemon.disks.stuck())
 	}
 	return errors.Join(explainDamage(cfg, err), daemon.closeUnlessStuck())
 }
