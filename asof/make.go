@@ -151,7 +151,7 @@ func (s *Service) write(ctx context.Context, v *View, snapshot *mirror.Snapshot,
 		cfg.Name, cfg.Sink, cfg.Epoch = ProjectorName(v.Name, sink), sink, s.cfg.Epoch
 		cp := projectors.Checkpoint{LSN: v.LSN, JournalID: v.JournalID}
 		g.Go(func() error {
-			filled, err := projectors.Fill(ctx, cfg, v.Definition, store, snapshot, cp, s.Letters, s.log, func(done, total int64) {
+			filled, err := projectors.Fill(ctx, cfg, v.Definition, store, snapshot, cp, s.Journal, s.Letters, s.log, func(done, total int64) {
 				mu.Lock()
 				defer mu.Unlock()
 				dones[sink], totals[sink] = done, total

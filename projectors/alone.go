@@ -46,7 +46,7 @@ func (a *alone) confirm(ctx context.Context, j *journal.Journal, store Store) er
 	return replaced(err)
 }
 
-// replaced makes being fenced fatal. A generation is neither begun nor promoted then: it would be of the past.
+// replaced makes being fenced fatal. A generation is neither begun nor promoted then: it would be of the past. Nor is one removed.
 func replaced(err error) error {
 	if errors.Is(err, journal.ErrFenced) {
 		return Fatalf("another process has taken this one's place: stop this one", "write: %w", err)

@@ -180,6 +180,9 @@ func (r *Runner) abandon(ctx context.Context, f *follower) {
 	defer cancel()
 	err := f.letters.discard(ctx)
 	if err == nil {
+		err = replaced(r.journal.Alone(ctx)) // who has replaced us may have one of this number
+	}
+	if err == nil {
 		err = f.def.Store.Retire(ctx, f.info.Number)
 	}
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/lanternist/lanternist/deadletter"
 	"github.com/lanternist/lanternist/internal/faultpoint"
+	"github.com/lanternist/lanternist/journal"
 	"github.com/lanternist/lanternist/mirror"
 	"github.com/lanternist/lanternist/views"
 )
@@ -25,15 +26,17 @@ type Filled struct {
 //
 // It yields to live traffic, and keeps to Config.RebuildRate, as the building of a generation does.
 //
+// It makes and promotes nothing when another process has taken the place of j's writer.
+//
 // When it fails, what it made may be left in the store, live or not; Dropper removes it. progress may be nil.
 func Fill(ctx context.Context, cfg Config, view *views.View, store Store, snapshot *mirror.Snapshot, cp Checkpoint,
-	letters *deadletter.Store, log *slog.Logger, progress Progress,
+	j *journal.Journal, letters *deadletter.Store, log *slog.Logger, progress Progress,
 ) (Filled, error) {
 	if err := cfg.validate(); err != nil {
 		return Filled{}, fmt.Errorf("projector %q: %w", cfg.Name, err)
 	}
 	log = log.With("projector", cfg.Name)
-	r := &Runner{cfg: cfg.withDefaults(), letters: letters, log: log, trouble: trouble{log: log}}
+	r := &Runner{cfg: cfg.withDefaults(), journal: j, letters: letters, log: log, trouble: trouble{log: log}}
 	def := define(Definition{View: view, Store: store})
 	r.wanted.Store(def)
 	r.served.Store(def)
@@ -55,6 +58,9 @@ func (r *Runner) fillOnce(ctx context.Context, def *definition, snapshot *mirror
 	info := Info{Number: 1, Hash: def.hash, Definition: def.View.Source(), Epoch: r.cfg.Epoch, Created: time.Now().UTC()}
 	f := &follower{runner: r, def: def, info: info, letters: r.letterbox(info.Number, false)}
 	err = r.ask(ctx, "create generation", func() (err error) {
+		if err := replaced(r.journal.Alone(ctx)); err != nil {
+			return err
+		}
 		f.generation, err = def.Store.Create(ctx, info)
 		return err
 	})
@@ -76,7 +82,12 @@ func (r *Runner) fillOnce(ctx context.Context, def *definition, snapshot *mirror
 		return filled, err
 	}
 	faultpoint.Hit(r.cfg.Name, "fill", "saved")
-	return filled, r.ask(ctx, "promote", func() error { return def.Store.Promote(ctx, info.Number) })
+	return filled, r.ask(ctx, "promote", func() error {
+		if err := replaced(r.journal.Alone(ctx)); err != nil {
+			return err
+		}
+		return def.Store.Promote(ctx, info.Number)
+	})
 }
 
 // writeAll writes the documents of all root rows.

@@ -160,7 +160,12 @@ func (r *Runner) discardStrayLetters(ctx context.Context, infos []Info) error {
 
 // retire removes a generation, and then its letters: while it is held they tell what is missing in it.
 func (r *Runner) retire(ctx context.Context, number int) error {
-	err := r.ask(ctx, fmt.Sprintf("retire generation %d", number), func() error { return r.wanted.Load().Store.Retire(ctx, number) })
+	err := r.ask(ctx, fmt.Sprintf("retire generation %d", number), func() error {
+		if err := replaced(r.journal.Alone(ctx)); err != nil { // it may be one that who has replaced us is building
+			return err
+		}
+		return r.wanted.Load().Store.Retire(ctx, number)
+	})
 	if err != nil {
 		return err
 	}

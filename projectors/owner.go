@@ -81,7 +81,10 @@ func (r *Runner) reinstate(ctx context.Context, infos []Info) (Info, error) {
 		return found, nil
 	}
 	r.log.Warn("no generation is live; the last one that was is promoted again", "generation", found.Number)
-	err := r.repeat(ctx, fmt.Sprintf("promote generation %d again", found.Number), func() error {
+	err := r.ask(ctx, fmt.Sprintf("promote generation %d again", found.Number), func() error {
+		if err := replaced(r.journal.Alone(ctx)); err != nil {
+			return err
+		}
 		return r.wanted.Load().Store.Promote(ctx, found.Number)
 	})
 	found.Live = err == nil

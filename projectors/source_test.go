@@ -103,6 +103,7 @@ type source struct {
 	t       testing.TB
 	mirror  *mirror.Mirror
 	journal *journal.Journal
+	engine  *segments.Log
 	letters *deadletter.Store
 	log     *slog.Logger
 	closers []func() error
@@ -134,6 +135,7 @@ func newEmptySource(t testing.TB, cfg journal.Config, used ...*views.View) *sour
 	check(t, err)
 	engine, err := segments.Open(filepath.Join(dir, "journal"), segments.Config{SegmentSize: 1 << 20}, log)
 	check(t, err)
+	s.engine = engine
 	s.journal, err = journal.Open(ctx, engine, catalog, cfg, log)
 	check(t, err)
 	s.closers = append(s.closers, s.journal.Close)
