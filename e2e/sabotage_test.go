@@ -308,7 +308,11 @@ func killedBeforeAppend(t *testing.T, off []sabotage.Safeguard) []string {
 	s.hold("ingest", "append")
 	s.database.Exec(`INSERT INTO books VALUES (101, 1, 'Lost', '1', '')`)
 	s.held("ingest", "append")
-	if s.confirmed(3*time.Second) != (len(off) > 0) {
+	wait := 3 * time.Second // for what must not come
+	if len(off) > 0 {
+		wait = readyWithin
+	}
+	if s.confirmed(wait) != (len(off) > 0) {
 		t.Fatalf("acknowledged: %t", len(off) == 0)
 	}
 	d.kill()

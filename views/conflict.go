@@ -3,6 +3,7 @@ package views
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/lanternist/lanternist/row"
 	"github.com/lanternist/lanternist/suggest"
@@ -61,8 +62,8 @@ func (v *View) conflicts(o *object, now *row.Schema, problems *problemList) {
 		if c.Name != s.name {
 			fail(s.line, "column %q of %s was renamed; did you mean %q?", s.name, was, c.Name)
 		}
-		if typ := typeText(&c.Type); typ != typeText(&s.typ) {
-			fail(s.line, "column %q of %s was %s and is now %s", s.name, was, typeText(&s.typ), typ)
+		if !shownAlike(&s.typ, &c.Type) {
+			fail(s.line, "column %q of %s was %s and is now %s", s.name, was, typeText(&s.typ), typeText(&c.Type))
 		}
 	}
 }
@@ -82,6 +83,24 @@ func sameKeyColumns(was, now *row.Schema) bool {
 		at, presence := now.Place(&was.Columns[a])
 		return presence == row.Present && at == b || was.Columns[a].Name == now.Columns[b].Name
 	})
+}
+
+// shownAlike says whether a document shows values of both types alike. Of types with a name of their own that is so when they are of the
+// same base: a domain may be renamed, or have another put in its place. Built-in types of one class may need other fields in an index.
+func shownAlike(a, b *row.Type) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	if a.Class != b.Class || a.Mod != b.Mod || a.Delim != b.Delim {
+		return false
+	}
+	switch a.Class {
+	case row.Array:
+		return shownAlike(a.Elem, b.Elem)
+	case row.Enum, row.Composite, row.Range, row.Other:
+		return a.OID == b.OID
+	}
+	return a.Name == b.Name || strings.Contains(a.Name, ".") && strings.Contains(b.Name, ".")
 }
 
 // typeText is a type as a person knows it, with its modifier when that is what may differ.

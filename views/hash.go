@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash"
+	"strings"
 
 	"github.com/lanternist/lanternist/row"
 )
@@ -26,7 +27,7 @@ func hashOf(v *View, def *Definition) string {
 			h.add("key", o.schema.Columns[i].Name)
 		}
 		for _, s := range o.slots {
-			h.add("column", s.name, s.typ.Name, s.typ.Mod, s.typ.Class)
+			h.add("column", s.name, shownAs(&s.typ), s.typ.Mod, s.typ.Class)
 			for e := s.typ.Elem; e != nil; e = e.Elem {
 				if e.Class > row.Network { // the classes before are as old as the hash, and the name tells them apart
 					h.add("element", e.Class)
@@ -46,6 +47,22 @@ func hashOf(v *View, def *Definition) string {
 		}
 	}
 	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// shownAs is a type's name where it makes a difference to documents; see shownAlike.
+func shownAs(t *row.Type) string {
+	last := t
+	for last.Elem != nil {
+		last = last.Elem
+	}
+	switch last.Class {
+	case row.Enum, row.Composite, row.Range, row.Other:
+		return t.Name
+	}
+	if strings.Contains(t.Name, ".") {
+		return "domain"
+	}
+	return t.Name
 }
 
 // hasher writes values so that no two lists of values look the same.
