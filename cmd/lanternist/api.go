@@ -46,7 +46,7 @@ func newAPI(n *daemon) (*httpapi.Server, error) {
 		TLSCert: n.cfg.Path(n.cfg.HTTP.TLSCert), TLSKey: n.cfg.Path(n.cfg.HTTP.TLSKey),
 		Epoch: n.epoch(), SourceURL: n.cfg.Source.URL.Reveal(), Version: version,
 		MaxWait: n.cfg.HTTP.MaxWait.D(), MaxWaiters: n.cfg.HTTP.MaxWaiters, ReadTimeout: n.cfg.HTTP.ReadTimeout.D(),
-		MaxConnections: openFiles() / 2,
+		MaxConnections: placesFor(openFiles()),
 	}, httpapi.Parts{
 		Views: append(n.apiViews(), frozen...), AsOf: n.past.service, Checkpoints: n.past.keeper, Verify: n.verify, Changes: n, Schemas: n, Sinks: n.sinkStatuses,
 		Source: n.reader, Journal: n.journal, Mirror: n.mirror, Letters: n.letters, Alert: n.alert,
