@@ -229,10 +229,11 @@ func (k *killed) kill(t *testing.T, now int, d *death) (over bool) {
 	k.must(err)
 	live := k.live(ctx, t, next, 4)                    // what the dead process had asked for may have come up after the next one looked
 	devstack.Eventually(t, time.Minute, func() error { // the retirement comes after the promotion
-		if infos, err := k.home(next).Generations(ctx); err != nil || len(infos) > 2 {
-			return fmt.Errorf("killed at operation %d: generations %+v, want the live one and the one before: %v", d.at, infos, err)
+		infos, err := k.home(next).Generations(ctx)
+		if err == nil && len(infos) > 2 {
+			err = fmt.Errorf("killed at operation %d: generations %+v, want the live one and the one before", d.at, infos)
 		}
-		return nil
+		return err
 	})
 	if live.Hash != next.Hash() {
 		t.Errorf("killed at operation %d: %+v is live", d.at, live)
