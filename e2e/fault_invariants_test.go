@@ -127,7 +127,7 @@ func TestFaultInvariant3(t *testing.T) {
 	if err := os.CopyFS(journal, os.DirFS(older)); err != nil {
 		t.Fatal(err)
 	}
-	s.refuses(s.start(), "behind")
+	s.refuses(s.start(), "journal-older")
 	s.mended(result)
 }
 
