@@ -28,24 +28,34 @@ const (
 	frameEntry, frameIndex, frameCommit = 1, 2, 3
 )
 
-// lastAppend is where the last append that was written whole lies in a segment file; from its beginning when there is no other.
-func lastAppend(file io.ReaderAt) (from, to int64, err error) {
+// tailFrames is what the frames of the last segment's file tell.
+type tailFrames struct {
+	from, to int64 // the last append that was written whole; from the file's beginning when there is no other
+	torn     int64 // header of an index behind it, of an append that was not written whole; 0: none
+}
+
+// readFrames reads the frames of a segment file.
+func readFrames(file io.ReaderAt) (found tailFrames, err error) {
 	var header [frameHeader]byte
 	for at := int64(segmentHeader); ; {
 		if _, err := file.ReadAt(header[:], at); errors.Is(err, io.EOF) {
-			return from, to, nil
+			return found, nil
 		} else if err != nil {
-			return 0, 0, err
+			return tailFrames{}, err
 		}
+		frame := at
 		at += frameHeader
 		switch header[0] {
 		case frameEntry, frameIndex:
+			if header[0] == frameIndex {
+				found.torn = frame
+			}
 			length := int64(binary.LittleEndian.Uint32(header[4:]))
 			at += (length + frameHeader - 1) / frameHeader * frameHeader
 		case frameCommit:
-			from, to = to, at
+			found = tailFrames{from: found.to, to: at}
 		default:
-			return from, to, nil // the end, or damage, which is found when the segment is read
+			return found, nil // the end, or damage, which is found when the segment is read
 		}
 	}
 }
@@ -69,15 +79,19 @@ func syncAgain(file types.WritableFile, from, to int64) error {
 	return file.Sync()
 }
 
-// syncTail makes the last segment's last append durable.
+// syncTail makes the last segment's last append durable. An index without its commit is taken back: the WAL would take the segment for
+// closed, and could not read it.
 func syncTail(dir string, d storage, name string) error {
 	file, err := d.OpenWriter(dir, name)
 	if err != nil {
 		return err
 	}
-	from, to, err := lastAppend(file)
+	frames, err := readFrames(file)
+	if err == nil && frames.torn > 0 {
+		_, err = file.WriteAt(make([]byte, frameHeader), frames.torn)
+	}
 	if err == nil {
-		err = syncAgain(file, from, to)
+		err = syncAgain(file, frames.from, frames.to)
 	}
 	return errors.Join(err, file.Close())
 }

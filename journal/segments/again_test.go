@@ -92,8 +92,8 @@ func TestMetadataIsWrittenAgain(t *testing.T) {
 	}
 }
 
-// TestLastAppend: what is written again is one append, not the segment.
-func TestLastAppend(t *testing.T) {
+// TestReadFrames: what is written again is one append, not the segment.
+func TestReadFrames(t *testing.T) {
 	dir := t.TempDir()
 	log, err := Open(dir, Config{}, discard())
 	if err != nil {
@@ -117,7 +117,8 @@ func TestLastAppend(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		from, to, err := lastAppend(file)
+		frames, err := readFrames(file)
+		from, to := frames.from, frames.to
 		if err != nil || from != end || to < from+int64(len(entry)) || to > from+int64(len(entry))+200 {
 			t.Errorf("after %d with %d bytes: %d-%d, %v; the one before ended at %d", sequence, len(entry), from, to, err, end)
 		}
