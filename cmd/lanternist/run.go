@@ -157,7 +157,9 @@ func (n *daemon) run(ctx context.Context, bar *progress) error {
 		patience = stopFull
 	}
 	err := errors.Join(cause, n.stopped("receiving", ingesting, patience))
-	n.noteStop()
+	if len(n.disks.waiting()) == 0 { // a write would wait with them
+		n.noteStop()
+	}
 	n.drain()
 	n.api.Drain()
 	err = errors.Join(err, n.stopped("projectors", projecting, stopProjectors), n.stopped("api", api, stopHTTP))
