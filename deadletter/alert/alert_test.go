@@ -164,11 +164,17 @@ func TestRaisedAndCleared(t *testing.T) {
 	})
 	// A restart repeats nothing.
 	stop()
-	_, stop = w.run(nil)
+	a, stop = w.run(nil)
 	for i := range 3 {
 		must(t, w.letters.Resolve(t.Context(), "orders.search", fmt.Sprint(i+1), 9))
 	}
 	w.hook.hears(t, "raised orders.search", "raised orders.cache", "cleared orders.search")
+	eventually(t, func() error { // a stop before it is noted that the notice was taken has it sent again, with the same id
+		if s := a.Status(); s.Pending != 0 {
+			return fmt.Errorf("%+v", s)
+		}
+		return nil
+	})
 	stop()
 	must(t, w.letters.Resolve(t.Context(), "orders.cache", "1", 9))
 	w.run(nil) // it was cleared while nothing ran
@@ -188,7 +194,7 @@ func TestAge(t *testing.T) {
 func TestFaultAlertTargetDead(t *testing.T) {
 	fault := faults.Cause(t, faults.Fault{
 		ID: "alert-target-dead", Area: "Sinks", Fault: "the webhook of the alert of dead letters is dead, and the daemon is started again meanwhile",
-		Promise: "documents go on being parked and written; the alarm, and its end, are delivered when the webhook is back, each once and in their order",
+		Promise: "documents go on being parked and written; the alarm, and its end, are delivered when the webhook is back, in their order, each with an id that tells a repetition",
 		Answer:  "`lanternist status` says that notices are pending and why; bring the webhook back",
 	})
 	w := newWorld(t)
