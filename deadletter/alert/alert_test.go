@@ -70,7 +70,8 @@ func (h *hook) become(answer int) {
 	h.answer = answer
 }
 
-// heard is "event projector" of each notice that was taken.
+// heard is "event projector" of each notice that was taken. One that was on its way when its sender was stopped comes again, with the
+// same id.
 func (h *hook) heard(t *testing.T) (all []string, calls int) {
 	t.Helper()
 	h.mu.Lock()
@@ -78,8 +79,12 @@ func (h *hook) heard(t *testing.T) (all []string, calls int) {
 	if h.problem != "" {
 		t.Error(h.problem)
 	}
+	seen := map[string]bool{}
 	for _, n := range h.taken {
-		all = append(all, n.Event+" "+n.Projector)
+		if !seen[n.ID] {
+			seen[n.ID] = true
+			all = append(all, n.Event+" "+n.Projector)
+		}
 	}
 	return all, h.calls
 }
