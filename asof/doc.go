@@ -17,6 +17,6 @@
 //     removes what it left.
 //   - What a sink held before under the name is never touched.
 //
-// Columns are found by name in the rows' own definitions: one that did not exist yet is null. The definition of the view is
+// A column that did not exist yet shows what the table says now of rows that are older than it: its default, or null. The definition of the view is
 // the present one, as is that of the tables that it was compiled against; both are kept with the view.
 package asof

@@ -173,7 +173,7 @@ func dropAlone(a *app, cfg *config.Config, name string) (err error) {
 	if err != nil {
 		return err
 	}
-	d := &deployment{cfg: cfg, log: a.logger(config.Log{Level: "warn"}), control: kv}
+	d := &deployment{cfg: cfg, log: a.logger(config.Log{Level: "warn"}), control: kv, shared: newSharedSinks(cfg)}
 	d.onClose(kv.Close)
 	defer func() { err = errors.Join(err, d.close()) }()
 	if d.registry, err = schemas.Open(a.ctx, kv); err != nil {
