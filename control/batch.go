@@ -104,6 +104,24 @@ func ListKeys(ctx context.Context, s Store, prefix string, visit func(key string
 	return s.List(ctx, prefix, func(key string, _ []byte) error { return visit(key) })
 }
 
+// DeleteAll removes every value whose key begins with prefix. Cut off, it may have removed some.
+func DeleteAll(ctx context.Context, s Store, prefix string) error {
+	var keys []string
+	err := ListKeys(ctx, s, prefix, func(key string) error {
+		keys = append(keys, key)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, key := range keys {
+		if err := s.Delete(ctx, key); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // listAfter implements lister.
 func (s *pebbleStore) listAfter(ctx context.Context, prefix, after string, visit func(key string, value []byte) error) error {
 	return s.iterate(ctx, prefix, after, func(iter *pebble.Iterator) error {

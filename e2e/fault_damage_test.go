@@ -165,9 +165,9 @@ func TestFaultJournalTornTail(t *testing.T) {
 	d := s.running()
 	s.database.Exec(`UPDATE books SET title = 'Whole' WHERE id = 1`)
 	d.reach()
-	s.hold("ingest", "commit")
+	s.hold("ingest", "journaled")
 	s.database.Exec(`INSERT INTO books VALUES (101, 1, 'Torn', '1', repeat('torn', 100))`)
-	s.held("ingest", "commit")
+	s.held("ingest", "journaled")
 	d.kill()
 	s.damage(s.largest("data/journal/*.wal"), func(b []byte) []byte {
 		clear(b[used(b)-200:])

@@ -2,7 +2,6 @@ package ingest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -80,24 +79,11 @@ func StartAfterGap(ctx context.Context, store control.Store, at pglogrepl.LSN, s
 		}
 	}
 	if !sameDatabase {
-		if err := forgetShapes(ctx, store); err != nil {
-			return err
+		if err := control.DeleteAll(ctx, store, keyShape); err != nil {
+			return fmt.Errorf("forget the tables' shapes: %w", err)
 		}
 	}
 	return SetAcknowledged(ctx, store, at)
-}
-
-// forgetShapes forgets what the tables of a database looked like that is another one now.
-func forgetShapes(ctx context.Context, store control.Store) error {
-	var keys []string
-	err := store.List(ctx, keyShape, func(key string, _ []byte) error {
-		keys = append(keys, key)
-		return nil
-	})
-	for _, key := range keys {
-		err = errors.Join(err, store.Delete(ctx, key))
-	}
-	return wrapped("forget the tables' shapes", err)
 }
 
 // Acknowledged is the position that was acknowledged beyond the journal's last transaction; 0 when there was none.

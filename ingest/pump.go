@@ -168,7 +168,6 @@ func (p *Pump) write(ctx context.Context, txs []cdc.Transaction) error {
 		}
 	}
 	faultpoint.Hit("ingest", "journaled")
-	faultpoint.Hit("ingest", "commit")
 	if err := batch.Commit(offset, last.EndLSN, last.Last); err != nil {
 		return fmt.Errorf("move mirror to %v: %w", offset, err)
 	}

@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/lanternist/lanternist/cdc"
+	"github.com/lanternist/lanternist/control"
 	"github.com/lanternist/lanternist/ingest"
 	"github.com/lanternist/lanternist/row"
 	"github.com/lanternist/lanternist/schemas"
@@ -62,30 +63,15 @@ func (d *deployment) acceptDefinitions(ctx context.Context, v *views.View) error
 	return nil
 }
 
-// forgetAccepted forgets what the views go by: tables of another database, which a gap was accepted for.
-func (d *deployment) forgetAccepted(ctx context.Context) error {
-	var keys []string
-	err := d.control.List(ctx, keyAccepted, func(key string, _ []byte) error {
-		keys = append(keys, key)
-		return nil
-	})
-	for _, key := range keys {
-		err = errors.Join(err, d.control.Delete(ctx, key))
-	}
-	if err != nil {
-		return fmt.Errorf("forget what views go by: %w", err)
-	}
-	return nil
-}
-
 // compileAccepted compiles the views: by the tables as they are, or, when that is not possible or would mean something else and
 // nobody has said that it may, by the tables as they were. The latter are then paused.
 func (d *deployment) compileAccepted(ctx context.Context, defs []*views.Definition) (list []*views.View, err error) {
 	e := &d.evolution
 	e.latest, e.problems, e.accepted, e.remade = map[uint32]*row.Schema{}, map[string]string{}, map[string]acceptance{}, map[string]uint32{}
 	if d.gap != nil && !d.gap.SameDatabase {
-		if err := d.forgetAccepted(ctx); err != nil {
-			return nil, err
+		// They go by tables of another database, which the gap was accepted for.
+		if err := control.DeleteAll(ctx, d.control, keyAccepted); err != nil {
+			return nil, fmt.Errorf("forget what views go by: %w", err)
 		}
 	}
 	err = d.control.List(ctx, keyAccepted, func(key string, value []byte) error {
